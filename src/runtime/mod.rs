@@ -1,0 +1,2 @@
+//! Runs graphs.
+pub mod clock;
