@@ -1,2 +1,19 @@
-//! Runs graphs.
+//! Runs graphs: a pure engine, and the drivers that connect it to a board, an outbox and a clock.
+//!
+//! ```text
+//! Graph --Flow::build--> Engine: (Now, Event) -> Effects
+//!                          ^                      |
+//! ```
+//!
+//! * [`clock`]: the only place that reads a clock
+//! * [`node`]: what a running node is and what it may do
+//! * [`engine`]: delivers messages to completion, keeps wake-ups, contains panics
+//! * [`driver`]: two engine threads, sensors, pins, outbox
+
 pub mod clock;
+pub mod engine;
+pub mod node;
+
+pub use clock::{Clock, Now};
+pub use engine::{Engine, Event};
+pub use node::{Address, Context, Effect, Effects, Node};

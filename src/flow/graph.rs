@@ -1,0 +1,84 @@
+//! A flow that is valid: every wire leads somewhere, every option has its type, no cycle.
+//!
+//! A [`Graph`] exists only through [`crate::flow::check`], so the engine cannot meet one that is not valid. It does not
+//! depend on the file format.
+
+use std::sync::Arc;
+
+use crate::board::{Level, Pin};
+use crate::message::{NodeId, Object, Text};
+use crate::nodes::{NodeType, Spec, Use};
+
+/// A valid flow.
+#[derive(Debug)]
+pub struct Graph {
+    pub(super) name: Text,
+    pub(super) description: Option<String>,
+    pub(super) nodes: Vec<GraphNode>,
+    pub(super) vars: Arc<Object>,
+}
+
+/// A node of a valid flow.
+#[derive(Debug)]
+pub struct GraphNode {
+    pub name: Text,
+    pub node_type: &'static NodeType,
+    pub spec: Arc<dyn Spec>,
+    /// What the node needs of the board.
+    pub uses: Vec<Use>,
+    /// Per output port, the nodes that read it, in file order.
+    pub readers: Vec<Vec<NodeId>>,
+}
+
+impl Graph {
+    /// The name of the flow: its file's name without the ending.
+    pub fn name(&self) -> &Text {
+        &self.name
+    }
+
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// The nodes in file order; a [`NodeId`] is a place in it.
+    pub fn nodes(&self) -> &[GraphNode] {
+        &self.nodes
+    }
+
+    /// The name of a node.
+    pub fn node_name(&self, id: NodeId) -> &str {
+        &self.nodes[usize::from(id.0)].name
+    }
+
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        let place = self.nodes.iter().position(|node| &*node.name == name)?;
+        Some(NodeId(u16::try_from(place).ok()?))
+    }
+
+    /// The variables with the values that hold on this device.
+    pub fn vars(&self) -> &Arc<Object> {
+        &self.vars
+    }
+
+    /// Whether the flow drives a pin, and so runs on the control thread.
+    pub fn is_control(&self) -> bool {
+        self.outputs().next().is_some()
+    }
+
+    /// What the flow's nodes need of the board.
+    pub fn uses(&self) -> impl Iterator<Item = (NodeId, &Use)> {
+        self.nodes.iter().enumerate().flat_map(|(place, node)| {
+            let id =
+                NodeId(u16::try_from(place).expect("the checker limits a flow to 65,535 nodes"));
+            node.uses.iter().map(move |needed| (id, needed))
+        })
+    }
+
+    /// The pins that the flow drives, with their safe levels.
+    pub fn outputs(&self) -> impl Iterator<Item = (Pin, Level)> {
+        self.uses().filter_map(|(_, needed)| match needed {
+            Use::Output { pin, safe } => Some((*pin, *safe)),
+            _ => None,
+        })
+    }
+}

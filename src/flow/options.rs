@@ -1,0 +1,332 @@
+//! Reads a table of a TOML file into a typed struct, and reports every mistake in it at once.
+//!
+//! The struct is the one definition: its fields are the options, their comments the documentation, its derived JSON Schema
+//! tells what is known and required. Serde stops at the first mistake; here the offending entry is set aside and reading
+//! goes on, so that a person sees all of them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use crate::flow::diagnostic::{Report, nearest};
+
+/// What was read, and whether any of it had to be left out.
+pub struct Options<T> {
+    /// The struct, made of what was right; absent if something required is missing or wrong.
+    pub read: Option<T>,
+    pub complete: bool,
+}
+
+/// Reads `table` into `T`. `header` is where the table's name stands, `what` how messages call it.
+pub fn read<T: DeserializeOwned + JsonSchema>(
+    table: &DeTable<'_>,
+    header: Range<usize>,
+    what: &str,
+    report: &mut Report,
+) -> Options<T> {
+    let known = KnownOptions::of::<T>();
+    let mut table = table.clone();
+    let mut complete = true;
+
+    let unknown: Vec<_> = table
+        .keys()
+        .filter(|key| !known.names.iter().any(|known| known == key.get_ref()))
+        .cloned()
+        .collect();
+    for key in unknown {
+        complete = false;
+        let name = key.get_ref();
+        report.error(
+            key.span(),
+            format!("{what} has no option `{name}`"),
+            Some(known.suggest(name)),
+        );
+        table.remove(name.as_ref());
+    }
+
+    let mut missing = false;
+    for required in &known.required {
+        if table.get(required.as_str()).is_none() {
+            missing = true;
+            report.error(
+                header.clone(),
+                format!("{what} needs `{required}`"),
+                known.purpose(required),
+            );
+        }
+    }
+
+    loop {
+        let whole = Spanned::new(header.clone(), DeValue::Table(table.clone()));
+        let error = match T::deserialize(ValueDeserializer::from(whole)) {
+            Ok(read) if !missing => {
+                return Options {
+                    read: Some(read),
+                    complete,
+                };
+            }
+            Ok(_) => {
+                return Options {
+                    read: None,
+                    complete: false,
+                };
+            }
+            Err(error) => error,
+        };
+        let culprit = error.span().and_then(|span| {
+            table
+                .iter()
+                .find(|(_, value)| contains(&value.span(), &span))
+                .map(|(key, _)| key.get_ref().to_string())
+        });
+        let Some(culprit) = culprit else {
+            // Only what is required and was set aside, or is missing, is left; that has been said.
+            if complete && !missing {
+                report.error(
+                    header,
+                    format!("{what}: {}", in_words(error.message())),
+                    None,
+                );
+            }
+            return Options {
+                read: None,
+                complete: false,
+            };
+        };
+        complete = false;
+        let span = error.span().unwrap_or(header.clone());
+        report.error(
+            span,
+            format!("`{culprit}`: {}", in_words(error.message())),
+            known.hint(&culprit, error.message()),
+        );
+        table.remove(culprit.as_str());
+    }
+}
+
+fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+/// Serde's words for Rust types, as a person who writes a flow would say them.
+fn in_words(message: &str) -> String {
+    let message = message.trim();
+    let (got, wanted) = match message.split_once(", expected ") {
+        Some((got, wanted)) => (got, wanted),
+        None => return message.to_owned(),
+    };
+    let wanted = match wanted {
+        "f64" => "a number",
+        "a string" => "text in quotes",
+        "a boolean" => "true or false",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
+        "i64" => "a whole number",
+        "a sequence" => "a list in square brackets",
+        other => other,
+    };
+    let got = got
+        .replace("invalid type: ", "")
+        .replace("floating point ", "number ")
+        .replace("invalid value: ", "");
+    format!("{got}, expected {wanted}")
+}
+
+/// What a struct's schema says of its options.
+struct KnownOptions {
+    schema: Schema,
+    names: Vec<String>,
+    required: Vec<String>,
+}
+
+impl KnownOptions {
+    fn of<T: JsonSchema>() -> KnownOptions {
+        let schema = schema_for!(T);
+        let names = schema
+            .get("properties")
+            .and_then(|properties| properties.as_object())
+            .map(|properties| properties.keys().cloned().collect())
+            .unwrap_or_default();
+        let required = schema
+            .get("required")
+            .and_then(|required| required.as_array())
+            .map(|required| {
+                required
+                    .iter()
+                    .filter_map(|name| name.as_str().map(str::to_owned))
+                    .collect()
+            })
+            .unwrap_or_default();
+        KnownOptions {
+            schema,
+            names,
+            required,
+        }
+    }
+
+    fn suggest(&self, name: &str) -> String {
+        let names = self.names.iter().map(String::as_str);
+        match nearest(name, names.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if self.names.is_empty() => "it has no options".into(),
+            None => format!(
+                "it has {}",
+                names
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        }
+    }
+
+    /// The first line of an option's documentation.
+    fn purpose(&self, name: &str) -> Option<String> {
+        let text = self
+            .schema
+            .pointer(&format!("/properties/{name}/description"))?
+            .as_str()?;
+        Some(format!(
+            "`{name}`: {}",
+            text.lines().next().unwrap_or_default()
+        ))
+    }
+
+    /// The nearest of the words that serde says it expected; else what the option is for.
+    fn hint(&self, name: &str, message: &str) -> Option<String> {
+        let slip = message
+            .strip_prefix("unknown variant `")
+            .and_then(|rest| rest.split_once('`'));
+        if let Some((word, rest)) = slip {
+            return nearest(word, rest.split('`').skip(1).step_by(2))
+                .map(|near| format!("did you mean `{near}`?"));
+        }
+        self.purpose(name)
+    }
+}
+
+/// A length of time as text: `"250ms"`, `"10s"`, `"1m 30s"`, `"2h"`, `"7d"`; to the nanosecond, at most 10,000 days.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl Span {
+    pub fn parse(text: &str) -> Result<Span, String> {
+        const LONGEST: Duration = Duration::from_secs(10_000 * 86_400);
+        const FORM: &str =
+            "a length of time is written like \"250ms\", \"10s\", \"1m\", \"2h\" or \"7d\"";
+        let span = humantime::parse_duration(text).map_err(|error| format!("{error}; {FORM}"))?;
+        if span > LONGEST {
+            return Err("a length of time must not be longer than 10,000 days".into());
+        }
+        Ok(Span(span))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        Span::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl serde::Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "duration" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "read for its mistakes only")]
+    struct Example {
+        /// How often.
+        every: Span,
+        /// How much.
+        amount: f64,
+        #[serde(default)]
+        retries: u8,
+        #[serde(default)]
+        mode: Mode,
+    }
+
+    #[derive(Debug, Default, PartialEq, serde::Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    enum Mode {
+        #[default]
+        Fast,
+        Slow,
+    }
+
+    fn check(text: &str, expected: &[&str]) {
+        let mut report = Report::new("x.toml", text);
+        let table = DeTable::parse(text).expect("valid TOML").into_inner();
+        let options = read::<Example>(&table, 0..0, "node `n`", &mut report);
+        let found: Vec<String> = report
+            .into_diagnostics()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, expected);
+        assert_eq!(
+            options.complete && options.read.is_some(),
+            expected.is_empty()
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        check("every = '1s'\namount = 2", &[]);
+        check(
+            "evry = '1s'\namount = 'x'\nretries = 300\nmode = 'slwo'",
+            &[
+                "x.toml:1:1: error: node `n` has no option `evry` (did you mean `every`?)",
+                "x.toml:1:1: error: node `n` needs `every` (`every`: How often.)",
+                "x.toml:2:10: error: `amount`: string \"x\", expected a number (`amount`: How much.)",
+                "x.toml:3:11: error: `retries`: integer `300`, expected a whole number, not negative",
+                "x.toml:4:8: error: `mode`: unknown variant `slwo`, expected `fast` or `slow` (did you mean `slow`?)",
+            ],
+        );
+        check(
+            "every = '1 parsec'\namount = 1",
+            &[
+                "x.toml:1:9: error: `every`: unknown time unit \"parsec\", supported units: ns, us/µs, ms, sec, min, hours, \
+               days, weeks, months, years (and few variations); a length of time is written like \"250ms\", \"10s\", \
+               \"1m\", \"2h\" or \"7d\" (`every`: How often.)",
+            ],
+        );
+    }
+
+    #[test]
+    fn spans_are_bounded() {
+        assert_eq!(Span::parse("1m 30s"), Ok(Span(Duration::from_secs(90))));
+        assert!(Span::parse("10000d").is_ok());
+        assert!(Span::parse("10001d").is_err());
+        assert!(Span::parse("").is_err());
+        assert!(Span::parse("-1s").is_err());
+        assert!(Span::parse("99999999999999999999s").is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! `ds18b20`: a 1-wire temperature sensor.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::sampler::Sampler;
+use super::{BuildError, Definition, Site, Use};
+use crate::flow::options::Span;
+use crate::runtime::node::Node;
+use crate::sensors::SensorSpec;
+
+/// Reads a DS18B20 temperature sensor on the kernel's 1-wire bus. The payload is a number in degrees Celsius.
+///
+/// The bus needs `dtoverlay=w1-gpio` in the Pi's `config.txt`. A reading takes the sensor up to 750 ms.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Ds18b20 {
+    /// The sensor's 1-wire id, as in `/sys/bus/w1/devices`: `28-` and twelve hexadecimal digits.
+    device: String,
+    /// How often to read it, at least 1 ms apart. Default: `1s`.
+    #[serde(default = "every_second")]
+    every: Span,
+    /// The topic of its messages. Default: the flow's and the node's name.
+    topic: Option<String>,
+}
+
+pub(super) fn every_second() -> Span {
+    Span(std::time::Duration::from_secs(1))
+}
+
+/// Sensors are not read more often than this.
+pub(super) const FASTEST: std::time::Duration = std::time::Duration::from_millis(1);
+
+impl Definition for Ds18b20 {
+    const NAME: &'static str = "ds18b20";
+    const HAS_INPUT: bool = false;
+    const EXAMPLE: &'static str = r#"
+[nodes.probe]
+type = "ds18b20"
+device = "28-0316a2795aff"
+every = "1s"
+
+[nodes.show]
+type = "debug"
+from = "probe"
+"#;
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let digits = self.device.strip_prefix("28-").unwrap_or_default();
+        if digits.len() != 12 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+            let form = "a DS18B20's id is `28-` and twelve hexadecimal digits, as listed in /sys/bus/w1/devices";
+            problems.push(("device", format!("`{}` is no such id: {form}", self.device)));
+        }
+        if self.every.0 < FASTEST {
+            problems.push(("every", "must be at least 1ms".into()));
+        }
+        problems
+    }
+
+    fn uses(&self) -> Vec<Use> {
+        vec![Use::Sensor(SensorSpec::W1 {
+            device: self.device.clone(),
+        })]
+    }
+
+    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+        let topic = self
+            .topic
+            .as_deref()
+            .map_or_else(|| site.own_topic(), Into::into);
+        Ok(Box::new(Sampler::new(topic, self.every.0)))
+    }
+}

@@ -1,0 +1,181 @@
+//! `filter`: report by exception.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::{BuildError, Definition, Site};
+use crate::message::{Message, Text, Value};
+use crate::runtime::node::{Context, Node};
+
+/// Passes a message on only when its payload differs from the last one passed, per topic (report by exception).
+///
+/// With `deadband`, a number passes when it differs by more than that. At most 10,000 topics are remembered; messages of
+/// further topics fail.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Filter {
+    /// How much a number must have changed: a number in its own unit, or a percentage of the last one passed, such as
+    /// `"5%"`. Default: any change.
+    #[serde(default)]
+    deadband: Deadband,
+}
+
+/// Topics that one filter remembers.
+const MOST_TOPICS: usize = 10_000;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Deadband {
+    #[default]
+    AnyChange,
+    Absolute(f64),
+    /// A share of the last value passed; 5% is 0.05.
+    Share(f64),
+}
+
+impl<'de> Deserialize<'de> for Deadband {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Deadband, D::Error> {
+        let deadband = match Value::deserialize(deserializer)? {
+            Value::Number(number) => Some(Deadband::Absolute(number)),
+            Value::Text(text) => text
+                .strip_suffix('%')
+                .and_then(|percent| percent.trim().parse().ok())
+                .map(|percent: f64| Deadband::Share(percent / 100.0)),
+            _ => None,
+        };
+        match deadband {
+            Some(Deadband::Absolute(size) | Deadband::Share(size))
+                if !size.is_finite() || size < 0.0 =>
+            {
+                Err(D::Error::custom("a dead band must not be negative"))
+            }
+            Some(deadband) => Ok(deadband),
+            None => Err(D::Error::custom(
+                "a dead band is a number, or a percentage like \"5%\"",
+            )),
+        }
+    }
+}
+
+impl JsonSchema for Deadband {
+    fn schema_name() -> Cow<'static, str> {
+        "Deadband".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["number", "string"] })
+    }
+}
+
+impl Definition for Filter {
+    const NAME: &'static str = "filter";
+    const EXAMPLE: &'static str = r#"
+[nodes.humidity]
+type = "iio"
+device = "bme280"
+channel = "humidityrelative"
+
+[nodes.changes]
+type = "filter"
+from = "humidity"
+deadband = 0.5
+
+[nodes.show]
+type = "debug"
+from = "changes"
+"#;
+
+    fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+        Ok(Box::new(Exceptions {
+            deadband: self.deadband,
+            last: HashMap::new(),
+        }))
+    }
+}
+
+struct Exceptions {
+    deadband: Deadband,
+    /// The last payload passed, per topic.
+    last: HashMap<Text, Value>,
+}
+
+impl Node for Exceptions {
+    fn message(&mut self, message: Message, cx: &mut Context<'_>) {
+        if let Some(last) = self.last.get_mut(&message.topic) {
+            if !self.deadband.is_exceeded(last, &message.payload) {
+                return;
+            }
+            last.clone_from(&message.payload);
+        } else if self.last.len() < MOST_TOPICS {
+            self.last
+                .insert(message.topic.clone(), message.payload.clone());
+        } else {
+            cx.fail(format!(
+                "remembers {MOST_TOPICS} topics already, `{}` is one too many",
+                message.topic
+            ));
+            return;
+        }
+        cx.emit(0, message);
+    }
+}
+
+impl Deadband {
+    fn is_exceeded(self, last: &Value, value: &Value) -> bool {
+        let (Value::Number(last), Value::Number(number)) = (last, value) else {
+            return last != value;
+        };
+        let change = (number - last).abs();
+        match self {
+            Deadband::AnyChange => number != last && !(number.is_nan() && last.is_nan()),
+            Deadband::Absolute(size) => {
+                change > size || change.is_nan() && number.is_nan() != last.is_nan()
+            }
+            Deadband::Share(share) => {
+                change > share * last.abs() || change.is_nan() && number.is_nan() != last.is_nan()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::message::Value;
+    use crate::nodes::testing::run_node;
+
+    fn check(options: &str, payloads: &str, expected: &[&str]) {
+        let payloads: Vec<Value> = serde_json::from_str(payloads).expect("JSON");
+        assert_eq!(
+            run_node(&format!("type = 'filter'\n{options}"), payloads),
+            expected
+        );
+    }
+
+    #[test]
+    fn any_change_passes_without_a_dead_band() {
+        check(
+            "",
+            r#"[1, 1, 2, "a", "a", true, [1], [1], {"x":1}]"#,
+            &["1", "2", "\"a\"", "true", "[1]", "{\"x\":1}"],
+        );
+    }
+
+    #[test]
+    fn a_dead_band_is_exceeded_not_reached() {
+        check(
+            "deadband = 0.5",
+            "[1, 1.5, 1.6, 1.2, 2.2]",
+            &["1", "1.6", "2.2"],
+        );
+        check(
+            "deadband = '10%'",
+            "[100, 110, 111, 99.9, 99]",
+            &["100", "111", "99"],
+        );
+        check("deadband = '10%'", "[0, 0, 0.1]", &["0", "0.1"]);
+    }
+}

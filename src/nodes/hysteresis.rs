@@ -1,0 +1,115 @@
+//! `hysteresis`: on above one limit, off below another.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{BuildError, Definition, Site};
+use crate::message::{Message, Value};
+use crate::runtime::node::{Context, Node};
+
+/// Sends `true` when the payload rises above one limit and `false` when it falls below another: a thermostat.
+///
+/// Between the limits nothing changes and nothing is sent; also at the start, until one limit has been passed.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Hysteresis {
+    /// `true` once the payload is greater than this.
+    above: f64,
+    /// `false` once the payload is less than this; not greater than `above`.
+    below: f64,
+}
+
+impl Definition for Hysteresis {
+    const NAME: &'static str = "hysteresis";
+    const EXAMPLE: &'static str = r#"
+[nodes.probe]
+type = "ds18b20"
+device = "28-0316a2795aff"
+
+[nodes.thermostat]
+type = "hysteresis"
+from = "probe"
+above = 5.0
+below = 3.0
+
+[nodes.show]
+type = "debug"
+from = "thermostat"
+"#;
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        if !self.above.is_finite() || !self.below.is_finite() {
+            return vec![("above", "the limits must be finite numbers".into())];
+        }
+        if self.below > self.above {
+            return vec![(
+                "below",
+                format!("must not be greater than `above` ({})", self.above),
+            )];
+        }
+        Vec::new()
+    }
+
+    fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+        Ok(Box::new(Switch {
+            above: self.above,
+            below: self.below,
+            is_on: None,
+        }))
+    }
+}
+
+struct Switch {
+    above: f64,
+    below: f64,
+    is_on: Option<bool>,
+}
+
+impl Node for Switch {
+    fn message(&mut self, mut message: Message, cx: &mut Context<'_>) {
+        let Some(number) = cx.number_or_fail(&message.payload) else {
+            return;
+        };
+        let is_on = if number > self.above {
+            true
+        } else if number < self.below {
+            false
+        } else {
+            return;
+        };
+        if self.is_on != Some(is_on) {
+            self.is_on = Some(is_on);
+            message.payload = Value::Bool(is_on);
+            cx.emit(0, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::nodes::testing::run_node;
+
+    #[test]
+    fn it_switches_at_the_limits_and_not_between() {
+        let check = |payloads: &[f64], expected: &[&str]| {
+            let sent = run_node(
+                "type = 'hysteresis'\nabove = 5\nbelow = 3",
+                payloads.iter().map(|p| (*p).into()),
+            );
+            assert_eq!(sent, expected, "{payloads:?}");
+        };
+        check(&[4.0, 5.0, 3.0], &[]);
+        check(&[5.1, 6.0, 4.0, 5.1], &["true"]);
+        check(
+            &[2.9, 4.0, 5.0, 5.5, 3.0, 2.0, 9.0],
+            &["false", "true", "false", "true"],
+        );
+        check(
+            &[f64::NAN, f64::INFINITY, 6.0],
+            &[
+                "failed: needs a finite number, but the payload is a number: NaN",
+                "failed: needs a finite number, but the payload is a number: inf",
+                "true",
+            ],
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! `iio`: a sensor that the kernel's Industrial I/O subsystem drives.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::ds18b20::{FASTEST, every_second};
+use super::sampler::Sampler;
+use super::{BuildError, Definition, Site, Use};
+use crate::flow::options::Span;
+use crate::runtime::node::Node;
+use crate::sensors::SensorSpec;
+
+/// Reads one channel of a sensor that the kernel drives (Industrial I/O): BME280, ADXL345, DHT22, ADS1115 and many more.
+///
+/// The payload is a number: degrees Celsius, percent relative humidity, hectopascal, metres per second squared, volts.
+/// The kernel finds the sensor by an overlay in the Pi's `config.txt`, such as `dtoverlay=i2c-sensor,bme280`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Iio {
+    /// The device's name, as in `/sys/bus/iio/devices/iio:device0/name`, such as `bme280`.
+    device: String,
+    /// The channel, as in the names of the device's files: `temp`, `humidityrelative`, `pressure`, `accel_x`, `voltage0`.
+    channel: String,
+    /// How often to read it, at least 1 ms apart. Default: `1s`.
+    #[serde(default = "every_second")]
+    every: Span,
+    /// The topic of its messages. Default: the flow's and the node's name.
+    topic: Option<String>,
+}
+
+impl Definition for Iio {
+    const NAME: &'static str = "iio";
+    const HAS_INPUT: bool = false;
+    const EXAMPLE: &'static str = r#"
+[nodes.humidity]
+type = "iio"
+device = "bme280"
+channel = "humidityrelative"
+every = "2s"
+
+[nodes.show]
+type = "debug"
+from = "humidity"
+"#;
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        for (option, text) in [("device", &self.device), ("channel", &self.channel)] {
+            if text.is_empty() || text.contains(['/', '\0']) {
+                problems.push((option, format!("`{text}` cannot be the name of a {option}")));
+            }
+        }
+        if self.every.0 < FASTEST {
+            problems.push(("every", "must be at least 1ms".into()));
+        }
+        problems
+    }
+
+    fn uses(&self) -> Vec<Use> {
+        vec![Use::Sensor(SensorSpec::Iio {
+            device: self.device.clone(),
+            channel: self.channel.clone(),
+        })]
+    }
+
+    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+        let topic = self
+            .topic
+            .as_deref()
+            .map_or_else(|| site.own_topic(), Into::into);
+        Ok(Box::new(Sampler::new(topic, self.every.0)))
+    }
+}

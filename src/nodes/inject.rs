@@ -1,0 +1,86 @@
+//! `inject`: sends a message at a steady pace.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::sampler::next_tick;
+use super::{BuildError, Definition, Site};
+use crate::flow::options::Span;
+use crate::message::{Message, Text, Value};
+use crate::runtime::node::{Context, Node};
+
+/// Sends a message every so often, the first one after that time.
+///
+/// Ticks do not drift. Ticks that were missed, because the machine slept, are not made up for.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Inject {
+    /// How often, from `1ms`.
+    every: Span,
+    /// What to send. Default: the time, in milliseconds since 1970, as Node-RED does.
+    payload: Option<Value>,
+    /// The topic of its messages. Default: the flow's and the node's name.
+    topic: Option<String>,
+}
+
+impl Definition for Inject {
+    const NAME: &'static str = "inject";
+    const HAS_INPUT: bool = false;
+    const EXAMPLE: &'static str = r#"
+[nodes.tick]
+type = "inject"
+every = "10s"
+payload = { state = "alive" }
+
+[nodes.show]
+type = "debug"
+from = "tick"
+"#;
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        if self.every.0 < Duration::from_millis(1) {
+            return vec![("every", "must be at least 1ms".into())];
+        }
+        Vec::new()
+    }
+
+    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+        Ok(Box::new(Ticker {
+            every: self.every.0,
+            next: Duration::ZERO,
+            payload: self.payload.clone(),
+            topic: self
+                .topic
+                .as_deref()
+                .map_or_else(|| site.own_topic(), Into::into),
+        }))
+    }
+}
+
+struct Ticker {
+    every: Duration,
+    next: Duration,
+    payload: Option<Value>,
+    topic: Text,
+}
+
+impl Node for Ticker {
+    fn start(&mut self, cx: &mut Context<'_>) {
+        self.next = cx.now().mono + self.every;
+        cx.wake_at(self.next);
+    }
+
+    fn message(&mut self, _: Message, _: &mut Context<'_>) {}
+
+    fn wake(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now();
+        let payload = self
+            .payload
+            .clone()
+            .unwrap_or_else(|| Value::Number(now.wall.as_millis_f64().floor()));
+        cx.originate(self.topic.clone(), payload, now.wall);
+        self.next = next_tick(self.next, self.every, now.mono);
+        cx.wake_at(self.next);
+    }
+}

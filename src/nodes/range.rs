@@ -1,0 +1,141 @@
+//! `range`: maps one range of numbers to another.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{BuildError, Definition, Site};
+use crate::message::{Message, Value};
+use crate::runtime::node::{Context, Node};
+
+/// Maps a number from one range to another, linearly: 4-20 mA to 0-100 %.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Range {
+    /// The range of the payload, such as `[4, 20]`.
+    r#in: [f64; 2],
+    /// The range to map it to, such as `[0, 100]`. Default: the same as `in`.
+    out: Option<[f64; 2]>,
+    /// What to do with a number outside `in`: `scale` it all the same, `clamp` it to the nearest end, `wrap` it round, or
+    /// `drop` the message. Default: `scale`.
+    #[serde(default)]
+    outside: Outside,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Outside {
+    #[default]
+    Scale,
+    Clamp,
+    Wrap,
+    Drop,
+}
+
+impl Definition for Range {
+    const NAME: &'static str = "range";
+    const EXAMPLE: &'static str = r#"
+[nodes.level]
+type = "iio"
+device = "ads1115"
+channel = "voltage0"
+
+[nodes.percent]
+type = "range"
+from = "level"
+in = [0.4, 2.0]       # 4-20 mA over 100 ohms
+out = [0, 100]
+outside = "clamp"
+
+[nodes.show]
+type = "debug"
+from = "percent"
+"#;
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let ends = self.r#in.iter().chain(self.out.iter().flatten());
+        if ends.into_iter().any(|end| !end.is_finite()) {
+            problems.push(("in", "the ends of a range must be finite numbers".into()));
+        }
+        if self.r#in[0] == self.r#in[1] {
+            problems.push(("in", "the two ends must differ".into()));
+        }
+        problems
+    }
+
+    fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+        let [from, to] = self.r#in;
+        let [out_from, out_to] = self.out.unwrap_or(self.r#in);
+        Ok(Box::new(Map {
+            low: from.min(to),
+            high: from.max(to),
+            from,
+            to,
+            out_from,
+            out_to,
+            outside: self.outside,
+        }))
+    }
+}
+
+struct Map {
+    low: f64,
+    high: f64,
+    from: f64,
+    to: f64,
+    out_from: f64,
+    out_to: f64,
+    outside: Outside,
+}
+
+impl Node for Map {
+    fn message(&mut self, mut message: Message, cx: &mut Context<'_>) {
+        let Some(number) = cx.number_or_fail(&message.payload) else {
+            return;
+        };
+        let number = match self.outside {
+            Outside::Scale => number,
+            Outside::Clamp => number.clamp(self.low, self.high),
+            Outside::Wrap => self.low + (number - self.low).rem_euclid(self.high - self.low),
+            Outside::Drop if number < self.low || number > self.high => return,
+            Outside::Drop => number,
+        };
+        let share = (number - self.from) / (self.to - self.from);
+        message.payload = Value::Number(self.out_from + share * (self.out_to - self.out_from));
+        cx.emit(0, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::nodes::testing::run_node;
+
+    #[test]
+    fn it_maps_inside_and_as_told_outside() {
+        let check = |outside: &str, payloads: &[f64], expected: &[&str]| {
+            let node =
+                format!("type = 'range'\nin = [4, 20]\nout = [0, 100]\noutside = '{outside}'");
+            assert_eq!(
+                run_node(&node, payloads.iter().map(|p| (*p).into())),
+                expected,
+                "{outside}"
+            );
+        };
+        check(
+            "scale",
+            &[4.0, 12.0, 20.0, 36.0],
+            &["0", "50", "100", "200"],
+        );
+        check("clamp", &[3.0, 4.0, 20.0, 21.0], &["0", "0", "100", "100"]);
+        check("wrap", &[4.0, 20.0, 28.0, -4.0], &["0", "0", "50", "50"]);
+        check("drop", &[3.9, 4.0, 20.0, 20.1], &["0", "100"]);
+    }
+
+    #[test]
+    fn a_falling_range_is_a_range() {
+        let node = "type = 'range'\nin = [20, 4]\nout = [0, 100]\noutside = 'clamp'";
+        assert_eq!(
+            run_node(node, [20.0.into(), 4.0.into(), 0.0.into()]),
+            ["0", "100", "100"]
+        );
+    }
+}

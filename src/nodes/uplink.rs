@@ -1,0 +1,73 @@
+//! `uplink`: to the cloud, through the outbox.
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{BuildError, Definition, Site};
+use crate::flow::template::{ResolvedTopic, TopicTemplate};
+use crate::message::Message;
+use crate::outbox::{Draft, Envelope};
+use crate::runtime::node::{Context, Node};
+
+/// Delivers each message to the cloud broker, through the outbox, at least once: what is there is kept until the broker
+/// has acknowledged it, across outages, restarts and power cuts.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Uplink {
+    /// The topic to publish to; `{device}`, `{flow}`, `{node}` and `{topic}` (the message's own) are filled in.
+    topic: TopicTemplate,
+    /// Whether the broker keeps the last message of the topic for later subscribers. Default: `false`.
+    #[serde(default)]
+    retain: bool,
+    /// `json` sends `{"device","epoch","seq","time","payload"}`, so that the receiver can tell duplicates; `none` sends
+    /// the payload alone. Default: `json`.
+    #[serde(default)]
+    envelope: Envelope,
+}
+
+impl Definition for Uplink {
+    const NAME: &'static str = "uplink";
+    const PORTS: &'static [&'static str] = &[];
+    const EXAMPLE: &'static str = r#"
+[nodes.probe]
+type = "ds18b20"
+device = "28-0316a2795aff"
+
+[nodes.minute]
+type = "window"
+from = "probe"
+size = "1m"
+
+[nodes.report]
+type = "uplink"
+from = "minute"
+topic = "sites/{device}/cold-store/temperature"
+"#;
+
+    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+        let topic = self.topic.resolve(&site.device, &site.flow, &site.node);
+        Ok(Box::new(Reporter {
+            topic,
+            retain: self.retain,
+            envelope: self.envelope,
+        }))
+    }
+}
+
+struct Reporter {
+    topic: ResolvedTopic,
+    retain: bool,
+    envelope: Envelope,
+}
+
+impl Node for Reporter {
+    fn message(&mut self, message: Message, cx: &mut Context<'_>) {
+        cx.uplink(Draft {
+            topic: self.topic.fill(&message.topic),
+            payload: Bytes::from(message.payload.to_json()),
+            time: message.time,
+            retain: self.retain,
+            envelope: self.envelope,
+        });
+    }
+}

@@ -1,0 +1,406 @@
+//! The engine: `(now, event) -> effects`, without I/O, clock, lock, channel or task.
+//!
+//! A message runs to completion: everything that follows from an event has happened when [`Engine::handle`] returns. One
+//! queue serves all nodes and keeps its memory, so the steady state allocates nothing for numbers.
+//!
+//! Terms: a *wake-up* is a time at which a node asked to be called; an *event* is what wakes the engine from outside.
+//!
+//! A panic in a node stops its flow only: outputs go to their safe level, the flow is built anew after a back-off.
+
+use std::any::Any;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::board::{Level, Pin};
+use crate::flow::Graph;
+use crate::message::{Message, NodeId};
+use crate::nodes::BuildError;
+use crate::runtime::clock::Now;
+use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node};
+
+/// How long a flow waits after its first panic before it starts again; doubled for each further one.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// What wakes the engine from outside; time passing is [`Engine::wake`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The board has something for a source node.
+    Input { to: Address, input: Input },
+    /// Messages for a node's input, in order.
+    Messages { to: Address, messages: Vec<Message> },
+}
+
+impl Event {
+    fn to(&self) -> Address {
+        match self {
+            Event::Input { to, .. } | Event::Messages { to, .. } => *to,
+        }
+    }
+}
+
+/// What a flow has done since it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounters {
+    /// Deliveries of a message to a node.
+    pub deliveries: u64,
+    /// Messages and readings that a node could not handle.
+    pub failures: u64,
+    /// Panics that stopped the flow.
+    pub panics: u64,
+    /// Events that came while the flow was stopped.
+    pub missed: u64,
+}
+
+/// Runs any number of flows on one thread.
+pub struct Engine {
+    device: Arc<str>,
+    flows: Vec<Flow>,
+    wakes: BinaryHeap<Reverse<(Duration, Wake)>>,
+}
+
+/// Whom a wake-up is for. The order only breaks ties.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    Node { flow: u32, node: NodeId },
+    Restart { flow: u32 },
+}
+
+struct Flow {
+    graph: Arc<Graph>,
+    /// Empty while the flow is stopped.
+    slots: Vec<Slot>,
+    queue: VecDeque<(NodeId, Message)>,
+    counters: FlowCounters,
+    /// Nodes that asked for a wake-up which is not in the engine's heap yet.
+    asked: Vec<NodeId>,
+    /// The node being called, to name it after a panic.
+    current: NodeId,
+    started: Duration,
+    back_off: Duration,
+}
+
+struct Slot {
+    node: Box<dyn Node>,
+    outputs: Box<[Box<[NodeId]>]>,
+    /// When the node wants to be woken.
+    wake: Option<Duration>,
+    /// The earliest entry for it in the engine's heap; later ones are ignored when they come up.
+    queued: Option<Duration>,
+}
+
+impl Engine {
+    /// An engine without flows, on the device of that name.
+    pub fn new(device: &str) -> Engine {
+        Engine {
+            device: device.into(),
+            flows: Vec::new(),
+            wakes: BinaryHeap::new(),
+        }
+    }
+
+    /// Builds a flow and starts it. Its place in the engine is the number of flows added before.
+    pub fn add(
+        &mut self,
+        graph: Arc<Graph>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<u32, BuildError> {
+        let slots = build(&graph, &self.device)?;
+        let index = u32::try_from(self.flows.len()).expect("fewer than 2^32 flows fit into memory");
+        self.flows.push(Flow {
+            graph,
+            slots,
+            queue: VecDeque::new(),
+            counters: FlowCounters::default(),
+            asked: Vec::new(),
+            current: NodeId(0),
+            started: now.mono,
+            back_off: FIRST_BACK_OFF,
+        });
+        self.start(index, now, effects);
+        Ok(index)
+    }
+
+    /// Handles one event to completion.
+    pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        let to = event.to();
+        let flow = &mut self.flows[to.flow as usize];
+        if flow.slots.is_empty() {
+            flow.counters.missed += 1;
+            return;
+        }
+        self.run(to.flow, now, effects, |flow, effects| match event {
+            Event::Input { to, input } => {
+                flow.call(to, now, effects, |node, cx| node.input(input, cx));
+                flow.drain(to.flow, now, effects);
+            }
+            Event::Messages { to, messages } => {
+                for message in messages {
+                    flow.queue.push_back((to.node, message));
+                    flow.drain(to.flow, now, effects);
+                }
+            }
+        });
+    }
+
+    /// When the next wake-up is due, in monotonic time.
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.wakes.peek().map(|Reverse((mono, _))| *mono)
+    }
+
+    /// Runs wake-ups that are due, at most `limit` of them, so that a thousand windows closing together do not keep an
+    /// edge waiting. What is left over is due at once: see [`Engine::next_wake`].
+    pub fn wake(&mut self, now: Now, limit: usize, effects: &mut Effects) {
+        for _ in 0..limit {
+            match self.wakes.peek() {
+                Some(Reverse((mono, _))) if *mono <= now.mono => {}
+                _ => return,
+            }
+            let Some(Reverse((mono, wake))) = self.wakes.pop() else {
+                return;
+            };
+            match wake {
+                Wake::Node { flow, node } => self.wake_node(flow, node, mono, now, effects),
+                Wake::Restart { flow } => self.restart(flow, now, effects),
+            }
+        }
+    }
+
+    /// Puts every output that any flow drives to its safe level and forgets the flows.
+    pub fn stop(&mut self, effects: &mut Effects) {
+        for flow in self.flows.drain(..) {
+            effects.extend(safe_outputs(&flow.graph));
+        }
+        self.wakes.clear();
+    }
+
+    pub fn graphs(&self) -> impl Iterator<Item = &Arc<Graph>> {
+        self.flows.iter().map(|flow| &flow.graph)
+    }
+
+    pub fn counters(&self, flow: u32) -> FlowCounters {
+        self.flows[flow as usize].counters
+    }
+
+    fn wake_node(
+        &mut self,
+        index: u32,
+        node: NodeId,
+        mono: Duration,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let flow = &mut self.flows[index as usize];
+        let Some(slot) = flow.slots.get_mut(usize::from(node.0)) else {
+            return;
+        };
+        if slot.queued != Some(mono) {
+            return;
+        }
+        slot.queued = None;
+        match slot.wake {
+            Some(wanted) if wanted <= now.mono => {
+                slot.wake = None;
+                self.run(index, now, effects, |flow, effects| {
+                    flow.call(Address { flow: index, node }, now, effects, |node, cx| {
+                        node.wake(cx)
+                    });
+                    flow.drain(index, now, effects);
+                });
+            }
+            Some(wanted) => queue_wake(&mut self.wakes, index, node, slot, wanted),
+            None => {}
+        }
+    }
+
+    fn start(&mut self, index: u32, now: Now, effects: &mut Effects) {
+        self.flows[index as usize].started = now.mono;
+        self.run(index, now, effects, |flow, effects| {
+            for node in 0..flow.slots.len() {
+                let node =
+                    NodeId(u16::try_from(node).expect("the checker limits a flow to 65,535 nodes"));
+                flow.call(Address { flow: index, node }, now, effects, |node, cx| {
+                    node.start(cx)
+                });
+            }
+            flow.drain(index, now, effects);
+        });
+    }
+
+    fn restart(&mut self, index: u32, now: Now, effects: &mut Effects) {
+        let flow = &mut self.flows[index as usize];
+        match build(&flow.graph, &self.device) {
+            Ok(slots) => {
+                flow.slots = slots;
+                effects.push(Effect::FlowRestarted { flow: index });
+                self.start(index, now, effects);
+            }
+            Err(error) => self.stopped(index, now, None, error.to_string(), effects),
+        }
+    }
+
+    /// Runs part of a flow, contains a panic in it, and takes over the wake-ups that its nodes asked for.
+    fn run(
+        &mut self,
+        index: u32,
+        now: Now,
+        effects: &mut Effects,
+        part: impl FnOnce(&mut Flow, &mut Effects),
+    ) {
+        let flow = &mut self.flows[index as usize];
+        let outcome = catch_unwind(AssertUnwindSafe(|| part(flow, effects)));
+        if let Err(panic) = outcome {
+            let node = flow.current;
+            self.stopped(index, now, Some(node), panic_text(panic.as_ref()), effects);
+            return;
+        }
+        let Flow { slots, asked, .. } = flow;
+        for node in asked.drain(..) {
+            let slot = &mut slots[usize::from(node.0)];
+            if let Some(wanted) = slot.unqueued_wake() {
+                queue_wake(&mut self.wakes, index, node, slot, wanted);
+            }
+        }
+    }
+
+    fn stopped(
+        &mut self,
+        index: u32,
+        now: Now,
+        node: Option<NodeId>,
+        panic: String,
+        effects: &mut Effects,
+    ) {
+        let flow = &mut self.flows[index as usize];
+        if now.mono.saturating_sub(flow.started) > LONGEST_BACK_OFF {
+            flow.back_off = FIRST_BACK_OFF;
+        }
+        let again_in = flow.back_off;
+        flow.back_off = (flow.back_off * 2).min(LONGEST_BACK_OFF);
+        flow.counters.panics += 1;
+        flow.slots.clear();
+        flow.queue.clear();
+        flow.asked.clear();
+        effects.extend(safe_outputs(&flow.graph));
+        effects.push(Effect::FlowStopped {
+            flow: index,
+            node,
+            panic,
+            again_in,
+        });
+        self.wakes.push(Reverse((
+            now.mono + again_in,
+            Wake::Restart { flow: index },
+        )));
+    }
+}
+
+impl Flow {
+    /// Calls one node.
+    #[inline]
+    fn call(
+        &mut self,
+        to: Address,
+        now: Now,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut dyn Node, &mut Context<'_>),
+    ) {
+        let Flow {
+            slots,
+            queue,
+            counters,
+            asked,
+            current,
+            ..
+        } = self;
+        let slot = &mut slots[usize::from(to.node.0)];
+        *current = to.node;
+        let mut cx = Context {
+            now,
+            here: to,
+            outputs: &slot.outputs,
+            queue,
+            effects,
+            wake: &mut slot.wake,
+            failures: &mut counters.failures,
+        };
+        call(slot.node.as_mut(), &mut cx);
+        if slot.unqueued_wake().is_some() {
+            asked.push(to.node);
+        }
+    }
+
+    /// Delivers what is queued until nothing is left.
+    #[inline]
+    fn drain(&mut self, index: u32, now: Now, effects: &mut Effects) {
+        while let Some((node, message)) = self.queue.pop_front() {
+            self.counters.deliveries += 1;
+            self.call(Address { flow: index, node }, now, effects, |node, cx| {
+                node.message(message, cx)
+            });
+        }
+    }
+}
+
+impl Slot {
+    /// The wake-up that the node wants and that is earlier than what the engine's heap has for it.
+    #[inline]
+    fn unqueued_wake(&self) -> Option<Duration> {
+        self.wake
+            .filter(|wanted| self.queued.is_none_or(|queued| *wanted < queued))
+    }
+}
+
+fn queue_wake(
+    wakes: &mut BinaryHeap<Reverse<(Duration, Wake)>>,
+    flow: u32,
+    node: NodeId,
+    slot: &mut Slot,
+    wanted: Duration,
+) {
+    slot.queued = Some(wanted);
+    wakes.push(Reverse((wanted, Wake::Node { flow, node })));
+}
+
+fn build(graph: &Graph, device: &Arc<str>) -> Result<Vec<Slot>, BuildError> {
+    let mut site = crate::nodes::Site::new(device.clone(), graph);
+    graph
+        .nodes()
+        .iter()
+        .map(|node| {
+            site.node = node.name.clone();
+            Ok(Slot {
+                node: node.spec.build(&site)?,
+                outputs: node
+                    .readers
+                    .iter()
+                    .map(|readers| readers.clone().into_boxed_slice())
+                    .collect(),
+                wake: None,
+                queued: None,
+            })
+        })
+        .collect()
+}
+
+/// What puts a flow's outputs to their safe level.
+fn safe_outputs(graph: &Graph) -> impl Iterator<Item = Effect> {
+    let outputs: Vec<(Pin, Level)> = graph.outputs().collect();
+    outputs
+        .into_iter()
+        .map(|(pin, level)| Effect::Output { pin, level })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}

@@ -1,0 +1,192 @@
+//! What a running node is, and everything it may do.
+//!
+//! A node gets the time and a message and hands on messages and effects. It must not do I/O, read a clock, block or spawn:
+//! that is what lets every flow run under virtual time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::board::{Level, Pin};
+use crate::message::{Message, NodeId, Text, Timestamp, Value};
+use crate::outbox::Draft;
+use crate::runtime::clock::Now;
+
+/// A node of a running flow. The engine calls these one at a time, from one thread.
+pub trait Node {
+    /// Called once, before anything else.
+    fn start(&mut self, _cx: &mut Context<'_>) {}
+
+    /// A message arrived on the node's input.
+    fn message(&mut self, message: Message, cx: &mut Context<'_>);
+
+    /// The time asked for with [`Context::wake_at`] has come.
+    fn wake(&mut self, _cx: &mut Context<'_>) {}
+
+    /// The board has something for this node: a reading or an edge.
+    fn input(&mut self, _input: Input, _cx: &mut Context<'_>) {}
+}
+
+/// What the board hands to a source node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The answer to [`Effect::Read`], stamped when the sensor was read; the error says what failed and what to do.
+    Reading {
+        time: Timestamp,
+        value: Result<Value, String>,
+    },
+    /// The level of an input pin, at the start and at each edge.
+    Edge { time: Timestamp, level: Level },
+}
+
+/// Which node of which flow of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The flow's place in the engine.
+    pub flow: u32,
+    pub node: NodeId,
+}
+
+/// What the engine wants done in the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Drive an output pin.
+    Output { pin: Pin, level: Level },
+    /// Read the sensor of this node; answered with [`Input::Reading`].
+    Read { from: Address },
+    /// Deliver through the outbox.
+    Uplink { draft: Draft },
+    /// Show a message to the user.
+    Debug {
+        from: Address,
+        label: Text,
+        message: Message,
+    },
+    /// A node could not handle a message or a reading.
+    Failed { from: Address, reason: String },
+    /// A node panicked; its flow stopped, its outputs are safe, and it starts again after `again_in`.
+    FlowStopped {
+        flow: u32,
+        node: Option<NodeId>,
+        panic: String,
+        again_in: Duration,
+    },
+    /// A flow that had stopped runs again.
+    FlowRestarted { flow: u32 },
+}
+
+/// The effects of one call of the engine, in order.
+pub type Effects = Vec<Effect>;
+
+/// What a node may do while it is called.
+pub struct Context<'a> {
+    pub(super) now: Now,
+    pub(super) here: Address,
+    pub(super) outputs: &'a [Box<[NodeId]>],
+    pub(super) queue: &'a mut VecDeque<(NodeId, Message)>,
+    pub(super) effects: &'a mut Effects,
+    pub(super) wake: &'a mut Option<Duration>,
+    pub(super) failures: &'a mut u64,
+}
+
+impl Context<'_> {
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Sends a message out of a port, given by its place among the node's ports. Readers get it in file order; each gets
+    /// its own, and what they share is copied only when one of them writes to it.
+    #[inline]
+    pub fn emit(&mut self, port: usize, mut message: Message) {
+        message.source = self.here.node;
+        let Some((last, others)) = self.outputs[port].split_last() else {
+            return;
+        };
+        for reader in others {
+            self.queue.push_back((*reader, message.clone()));
+        }
+        self.queue.push_back((*last, message));
+    }
+
+    /// Sends a message that begins here, out of the first port.
+    pub fn originate(&mut self, topic: Text, payload: Value, time: Timestamp) {
+        self.emit(
+            0,
+            Message {
+                topic,
+                payload,
+                time,
+                source: self.here.node,
+                headers: None,
+            },
+        );
+    }
+
+    /// Asks for [`Node::wake`] at a monotonic time. A node has one wake-up: asking again replaces it.
+    pub fn wake_at(&mut self, mono: Duration) {
+        *self.wake = Some(mono);
+    }
+
+    /// Takes the wake-up back.
+    pub fn cancel_wake(&mut self) {
+        *self.wake = None;
+    }
+
+    pub fn set_output(&mut self, pin: Pin, level: Level) {
+        self.effects.push(Effect::Output { pin, level });
+    }
+
+    /// Asks the board to read this node's sensor.
+    pub fn read_sensor(&mut self) {
+        self.effects.push(Effect::Read { from: self.here });
+    }
+
+    pub fn uplink(&mut self, draft: Draft) {
+        self.effects.push(Effect::Uplink { draft });
+    }
+
+    pub fn debug(&mut self, label: Text, message: Message) {
+        self.effects.push(Effect::Debug {
+            from: self.here,
+            label,
+            message,
+        });
+    }
+
+    /// Counts and reports what this node could not handle. `reason` says what is wrong and what was expected.
+    pub fn fail(&mut self, reason: impl Into<String>) {
+        *self.failures += 1;
+        self.effects.push(Effect::Failed {
+            from: self.here,
+            reason: reason.into(),
+        });
+    }
+
+    /// The payload as a finite number, or a failure that is counted and reported.
+    #[inline]
+    pub fn number_or_fail(&mut self, payload: &Value) -> Option<f64> {
+        match payload {
+            Value::Number(number) if number.is_finite() => Some(*number),
+            other => {
+                self.fail(format!(
+                    "needs a finite number, but the payload is {}: {}",
+                    other.kind(),
+                    excerpt(other)
+                ));
+                None
+            }
+        }
+    }
+}
+
+/// The start of a value as text, short enough for a log line.
+pub fn excerpt(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    if let Value::Number(number) = value {
+        return number.to_string();
+    }
+    let text = value.to_json();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
