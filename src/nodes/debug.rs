@@ -40,7 +40,7 @@ struct Shower {
 }
 
 impl Node for Shower {
-    fn message(&mut self, message: Message, cx: &mut Context<'_>) {
-        cx.debug(self.label.clone(), message);
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
+        cx.debug(self.label.clone(), message.clone());
     }
 }

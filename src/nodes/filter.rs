@@ -104,7 +104,7 @@ struct Exceptions {
 }
 
 impl Node for Exceptions {
-    fn message(&mut self, message: Message, cx: &mut Context<'_>) {
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if let Some(last) = self.last.get_mut(&message.topic) {
             if !self.deadband.is_exceeded(last, &message.payload) {
                 return;
@@ -120,7 +120,7 @@ impl Node for Exceptions {
             ));
             return;
         }
-        cx.emit(0, message);
+        cx.pass(0);
     }
 }
 

@@ -55,7 +55,7 @@ struct Contact {
 }
 
 impl Node for Contact {
-    fn message(&mut self, _: Message, _: &mut Context<'_>) {}
+    fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
 
     fn input(&mut self, input: Input, cx: &mut Context<'_>) {
         if let Input::Edge { time, level } = input {

@@ -114,7 +114,7 @@ impl Node for Output {
         self.drive(self.safe, cx);
     }
 
-    fn message(&mut self, message: Message, cx: &mut Context<'_>) {
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(level) = message.payload.as_level() else {
             cx.fail(format!(
                 "needs true, false, 1 or 0, but the payload is {}",

@@ -65,7 +65,7 @@ struct Switch {
 }
 
 impl Node for Switch {
-    fn message(&mut self, mut message: Message, cx: &mut Context<'_>) {
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;
         };
@@ -79,7 +79,7 @@ impl Node for Switch {
         if self.is_on != Some(is_on) {
             self.is_on = Some(is_on);
             message.payload = Value::Bool(is_on);
-            cx.emit(0, message);
+            cx.pass(0);
         }
     }
 }

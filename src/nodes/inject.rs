@@ -71,7 +71,7 @@ impl Node for Ticker {
         cx.wake_at(self.next);
     }
 
-    fn message(&mut self, _: Message, _: &mut Context<'_>) {}
+    fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
 
     fn wake(&mut self, cx: &mut Context<'_>) {
         let now = cx.now();

@@ -88,7 +88,7 @@ struct Map {
 }
 
 impl Node for Map {
-    fn message(&mut self, mut message: Message, cx: &mut Context<'_>) {
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;
         };
@@ -101,7 +101,7 @@ impl Node for Map {
         };
         let share = (number - self.from) / (self.to - self.from);
         message.payload = Value::Number(self.out_from + share * (self.out_to - self.out_from));
-        cx.emit(0, message);
+        cx.pass(0);
     }
 }
 

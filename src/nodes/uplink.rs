@@ -61,7 +61,7 @@ struct Reporter {
 }
 
 impl Node for Reporter {
-    fn message(&mut self, message: Message, cx: &mut Context<'_>) {
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         cx.uplink(Draft {
             topic: self.topic.fill(&message.topic),
             payload: Bytes::from(message.payload.to_json()),

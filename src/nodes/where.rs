@@ -44,9 +44,9 @@ struct Condition {
 }
 
 impl Node for Condition {
-    fn message(&mut self, message: Message, cx: &mut Context<'_>) {
-        match self.when.is_true(&message) {
-            Ok(true) => cx.emit(0, message),
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
+        match self.when.is_true(message) {
+            Ok(true) => cx.pass(0),
             Ok(false) => {}
             Err(error) => cx.fail(error.to_string()),
         }

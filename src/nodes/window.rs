@@ -158,13 +158,13 @@ struct Open {
 }
 
 impl Node for Tumbling {
-    fn message(&mut self, message: Message, cx: &mut Context<'_>) {
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;
         };
         match self.open.back_mut() {
             Some(open) if open.start <= message.time && message.time < open.end => {
-                open.add(number, message.topic)
+                open.add(number, &mut message.topic)
             }
             _ => self.add_elsewhere(number, message, cx),
         }
@@ -177,7 +177,7 @@ impl Node for Tumbling {
 
 impl Tumbling {
     /// A message that does not belong to the newest window.
-    fn add_elsewhere(&mut self, number: f64, message: Message, cx: &mut Context<'_>) {
+    fn add_elsewhere(&mut self, number: f64, message: &mut Message, cx: &mut Context<'_>) {
         let now = cx.now().wall;
         let start = message.time.floor(self.size);
         if message.time.saturating_since(now) > FUTURE.min(self.size.saturating_mul(1000)) {
@@ -200,7 +200,7 @@ impl Tumbling {
         if self.open.get(place).is_none_or(|open| open.start != start) {
             self.open.insert(place, Open::new(start, end));
         }
-        self.open[place].add(number, message.topic);
+        self.open[place].add(number, &mut message.topic);
         self.ask_for_wake(cx);
     }
 
@@ -249,8 +249,8 @@ impl Open {
     }
 
     #[inline]
-    fn add(&mut self, number: f64, topic: Text) {
-        self.topic = topic;
+    fn add(&mut self, number: f64, topic: &mut Text) {
+        std::mem::swap(&mut self.topic, topic);
         self.count += 1;
         self.sum += number;
         self.min = self.min.min(number);

@@ -19,7 +19,7 @@ use crate::flow::Graph;
 use crate::message::{Message, NodeId};
 use crate::nodes::BuildError;
 use crate::runtime::clock::Now;
-use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node};
+use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node, queue_for};
 
 /// How long a flow waits after its first panic before it starts again; doubled for each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
@@ -140,7 +140,7 @@ impl Engine {
             }
             Event::Messages { to, messages } => {
                 for message in messages {
-                    flow.queue.push_back((to.node, message));
+                    flow.deliver(to.flow, to.node, message, now, effects);
                     flow.drain(to.flow, now, effects);
                 }
             }
@@ -300,7 +300,7 @@ impl Engine {
 }
 
 impl Flow {
-    /// Calls one node.
+    /// Calls one node. Returns the port out of which it passed on the message it was called with.
     #[inline]
     fn call(
         &mut self,
@@ -308,7 +308,7 @@ impl Flow {
         now: Now,
         effects: &mut Effects,
         call: impl FnOnce(&mut dyn Node, &mut Context<'_>),
-    ) {
+    ) -> Option<usize> {
         let Flow {
             slots,
             queue,
@@ -327,21 +327,46 @@ impl Flow {
             effects,
             wake: &mut slot.wake,
             failures: &mut counters.failures,
+            passed: None,
         };
         call(slot.node.as_mut(), &mut cx);
+        let passed = cx.passed;
         if slot.unqueued_wake().is_some() {
             asked.push(to.node);
+        }
+        passed
+    }
+
+    /// Delivers a message to a node, and on to the next ones as long as each has one reader; there the message stays where
+    /// it is in memory. The rest is queued.
+    #[inline]
+    fn deliver(
+        &mut self,
+        flow: u32,
+        first: NodeId,
+        mut message: Message,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let mut node = first;
+        loop {
+            self.counters.deliveries += 1;
+            let passed = self.call(Address { flow, node }, now, effects, |node, cx| {
+                node.message(&mut message, cx)
+            });
+            let Some(port) = passed else { return };
+            message.source = node;
+            match &*self.slots[usize::from(node.0)].outputs[port] {
+                [reader] if self.queue.is_empty() => node = *reader,
+                readers => return queue_for(readers, message, &mut self.queue),
+            }
         }
     }
 
     /// Delivers what is queued until nothing is left.
-    #[inline]
-    fn drain(&mut self, index: u32, now: Now, effects: &mut Effects) {
+    fn drain(&mut self, flow: u32, now: Now, effects: &mut Effects) {
         while let Some((node, message)) = self.queue.pop_front() {
-            self.counters.deliveries += 1;
-            self.call(Address { flow: index, node }, now, effects, |node, cx| {
-                node.message(message, cx)
-            });
+            self.deliver(flow, node, message, now, effects);
         }
     }
 }

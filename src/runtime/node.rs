@@ -16,8 +16,9 @@ pub trait Node {
     /// Called once, before anything else.
     fn start(&mut self, _cx: &mut Context<'_>) {}
 
-    /// A message arrived on the node's input.
-    fn message(&mut self, message: Message, cx: &mut Context<'_>);
+    /// A message arrived on the node's input. It is the node's own: it may change it, take parts of it, and hand it on
+    /// with [`Context::pass`]. If it does not, the message ends here.
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>);
 
     /// The time asked for with [`Context::wake_at`] has come.
     fn wake(&mut self, _cx: &mut Context<'_>) {}
@@ -86,6 +87,8 @@ pub struct Context<'a> {
     pub(super) effects: &'a mut Effects,
     pub(super) wake: &'a mut Option<Duration>,
     pub(super) failures: &'a mut u64,
+    /// The port out of which the message that came in goes on.
+    pub(super) passed: Option<usize>,
 }
 
 impl Context<'_> {
@@ -93,18 +96,18 @@ impl Context<'_> {
         self.now
     }
 
+    /// Hands on the message that came in, as it is when [`Node::message`] returns, out of a port given by its place among
+    /// the node's ports. It goes after what was sent with [`Context::emit`], and is not moved on its way.
+    #[inline]
+    pub fn pass(&mut self, port: usize) {
+        self.passed = Some(port);
+    }
+
     /// Sends a message out of a port, given by its place among the node's ports. Readers get it in file order; each gets
     /// its own, and what they share is copied only when one of them writes to it.
-    #[inline]
     pub fn emit(&mut self, port: usize, mut message: Message) {
         message.source = self.here.node;
-        let Some((last, others)) = self.outputs[port].split_last() else {
-            return;
-        };
-        for reader in others {
-            self.queue.push_back((*reader, message.clone()));
-        }
-        self.queue.push_back((*last, message));
+        queue_for(&self.outputs[port], message, self.queue);
     }
 
     /// Sends a message that begins here, out of the first port.
@@ -167,15 +170,34 @@ impl Context<'_> {
         match payload {
             Value::Number(number) if number.is_finite() => Some(*number),
             other => {
-                self.fail(format!(
-                    "needs a finite number, but the payload is {}: {}",
-                    other.kind(),
-                    excerpt(other)
-                ));
+                self.fail_for_number(other);
                 None
             }
         }
     }
+
+    #[cold]
+    fn fail_for_number(&mut self, payload: &Value) {
+        let (kind, text) = (payload.kind(), excerpt(payload));
+        self.fail(format!(
+            "needs a finite number, but the payload is {kind}: {text}"
+        ));
+    }
+}
+
+/// Queues a message for each reader: a copy for all but the last, which gets the message itself.
+pub(super) fn queue_for(
+    readers: &[NodeId],
+    message: Message,
+    queue: &mut VecDeque<(NodeId, Message)>,
+) {
+    let Some((last, others)) = readers.split_last() else {
+        return;
+    };
+    for reader in others {
+        queue.push_back((*reader, message.clone()));
+    }
+    queue.push_back((*last, message));
 }
 
 /// The start of a value as text, short enough for a log line.
