@@ -134,6 +134,7 @@ fn write_file(path: &Path, text: &str, mode: u32, overwrite: Overwrite) -> Resul
         Overwrite::Force => {
             let mut new = path.as_os_str().to_owned();
             new.push(".new");
+            let new = PathBuf::from(new);
             match fs::remove_file(&new) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => write_new(&new).and_then(|()| fs::rename(&new, path)),
