@@ -29,8 +29,7 @@ pub(super) struct Client {
     pub(super) admitted: Admitted,
 }
 
-/// What a client got when it was let in. Fields are dropped in this order: the seat last, so that whoever takes it finds
-/// the rest free.
+/// What a client got when it was let in. The seat is given back last, so that whoever takes it finds the rest free.
 pub(super) struct Admitted {
     pub(super) client_id: String,
     pub(super) will: Option<Will>,
