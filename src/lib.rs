@@ -1,6 +1,7 @@
 //! Tidegate.
 pub mod board;
 pub mod broker;
+pub mod certs;
 pub mod flow;
 pub mod message;
 pub mod nodes;
