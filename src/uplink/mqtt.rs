@@ -324,8 +324,8 @@ impl Link {
                 }
                 Err(reason) => {
                     self.session.pass_over(record.id);
-                    backlog.dead_letter(record.id, &reason.to_string());
                     self.reporter.dead_lettered();
+                    backlog.dead_letter(record.id, &reason.to_string());
                 }
             }
         }
@@ -352,8 +352,8 @@ impl Link {
                 Event::Incoming(Incoming::PubAck(ack)) => match self.session.acknowledged(ack.pkid)
                 {
                     Some(id) => {
-                        backlog.acknowledge(id);
                         self.reporter.acknowledged();
+                        backlog.acknowledge(id);
                     }
                     None => self.reporter.unexpected_ack(),
                 },

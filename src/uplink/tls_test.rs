@@ -22,7 +22,7 @@ fn files(years: Years) -> (TempDir, Files) {
 }
 
 fn refusal(files: &Files) -> LoadError {
-    load(files, NOW).err().expect("these files are no good")
+    load(files, NOW).expect_err("these files are no good")
 }
 
 /// Good files, one of them spoiled: what is said names the file and the remedy.
