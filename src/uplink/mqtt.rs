@@ -29,9 +29,15 @@ use super::session::Session;
 use super::status::Reporter;
 use super::timing::{ACK_KEEP_ALIVES, Backoff, Stalled, Timing};
 use super::tls::{self, Stamps};
-use super::wire::Packet;
+use super::wire::{self, Packet};
 use super::{Backlog, Settings};
 use crate::runtime::clock::Clock;
+
+/// The broker has nothing to send but answers of a few bytes.
+const ANSWER_MAX: usize = 16 * 1024;
+
+/// rumqttc's limit holds for the CONNECT too, whose client id may have 65535 bytes; `max_packet` is for publishes.
+const CONNECT_MAX: usize = 65_535 + 64;
 
 pub(super) struct Worker<B> {
     settings: Settings,
@@ -60,7 +66,7 @@ impl<B: Backlog> Worker<B> {
         options
             .set_clean_session(true)
             .set_keep_alive(keep_alive(&settings))
-            .set_max_packet_size(settings.max_packet, settings.max_packet)
+            .set_max_packet_size(ANSWER_MAX, settings.max_packet.max(CONNECT_MAX))
             .set_inflight(window);
         // The queue takes the whole window: `try_publish` never finds it full.
         let (client, mut eventloop) = AsyncClient::new(options, usize::from(window));
@@ -75,7 +81,7 @@ impl<B: Backlog> Worker<B> {
                 client,
                 reporter,
                 client_id: settings.client_id.clone(),
-                max_packet: settings.max_packet,
+                max_packet: settings.max_packet.min(wire::MQTT_MAX_PACKET),
             },
             settings,
             timing,
@@ -101,9 +107,7 @@ impl<B: Backlog> Worker<B> {
                 },
                 _ = &mut stop => Ended::Stopped,
             };
-            let Ended::Failed(failure) = ended else {
-                return self.say_goodbye().await;
-            };
+            let Ended::Failed(failure) = ended else { break };
             self.reset();
             if up_at
                 .is_some_and(|at| self.clock.now().mono.saturating_sub(at) >= self.timing.stable)
@@ -118,9 +122,11 @@ impl<B: Backlog> Worker<B> {
             };
             tokio::select! {
                 () = self.wait(wait, &stamps) => {}
-                _ = &mut stop => return,
+                _ = &mut stop => break,
             }
         }
+        self.say_goodbye().await;
+        tracing::info!("uplink stopped");
     }
 
     /// Reads the certificates and connects. Dropping this gives the attempt up; nothing has been handed over then.
@@ -226,7 +232,6 @@ impl<B: Backlog> Worker<B> {
         if timeout(PATIENCE, said).await.is_err() {
             tracing::debug!("the broker did not take the DISCONNECT in time");
         }
-        tracing::info!("uplink stopped");
     }
 
     /// Throws away all that rumqttc remembers of the last connection: its socket, its queue, its pending packets and its

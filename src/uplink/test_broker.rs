@@ -24,6 +24,8 @@ use crate::outbox::RecordId;
 pub(super) struct Script {
     /// The return code of its CONNACK.
     pub(super) connack: u8,
+    /// Its CONNACK claims a session from before, which there cannot be.
+    pub(super) claims_session: bool,
     pub(super) acks: Acks,
     /// It breaks the connection at this PUBLISH, without a word.
     pub(super) drop_at: usize,
@@ -48,6 +50,7 @@ pub(super) enum Acks {
 
 pub(super) const GOOD: Script = Script {
     connack: 0,
+    claims_session: false,
     acks: Acks::All,
     drop_at: usize::MAX,
 };
@@ -174,7 +177,10 @@ async fn serve(
                 let client_id = text(&body[10..]);
                 seen.lock().unwrap().client_ids.push(client_id.to_owned());
                 assert_eq!(body[7], 2, "a clean session, no will, no password");
-                stream.write_all(&[0x20, 2, 0, script.connack]).await?;
+                let session = u8::from(script.claims_session);
+                stream
+                    .write_all(&[0x20, 2, session, script.connack])
+                    .await?;
             }
             3 => {
                 assert_eq!(first & 0b0110, 0b0010, "QoS 1");

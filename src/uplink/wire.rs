@@ -9,6 +9,10 @@ use std::io::Write;
 
 use crate::outbox::{Envelope, Record};
 
+/// The greatest packet of MQTT, in bytes: its remaining length has at most four bytes of seven bits (MQTT 3.1.1, section
+/// 2.2.3).
+pub const MQTT_MAX_PACKET: usize = 1 + 4 + 268_435_455;
+
 /// A record, ready to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
