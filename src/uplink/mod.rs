@@ -23,11 +23,15 @@ pub mod wire;
 #[cfg(test)]
 mod mqtt_test;
 #[cfg(test)]
+mod refusal_test;
+#[cfg(test)]
 mod test_backlog;
 #[cfg(test)]
 mod test_broker;
 #[cfg(test)]
 mod test_pki;
+#[cfg(test)]
+mod test_world;
 
 use std::future::Future;
 use std::sync::Arc;
