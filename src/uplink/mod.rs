@@ -1,1 +1,142 @@
-//! To be written.
+//! The uplink: takes records from the outbox, in order, and publishes them to the cloud broker over mutual TLS; a record
+//! is given back as acknowledged on its own PUBACK and never before.
+//!
+//! # Layout
+//! - [`address`] and [`tls`]: what the settings say, checked
+//! - [`wire`]: a record as a PUBLISH packet
+//! - `session`: the pure state machine that pairs packets, records and acknowledgements
+//! - `mqtt`: the one task that moves bytes; the only file that names the MQTT library
+//! - [`reason`] and [`status`]: what went wrong, in words, and how much went through
+//!
+//! Must not: store anything, know flows, or publish what is no record.
+
+pub mod address;
+mod explain;
+mod mqtt;
+pub mod reason;
+mod session;
+pub mod status;
+mod timing;
+pub mod tls;
+pub mod wire;
+
+#[cfg(test)]
+mod mqtt_test;
+#[cfg(test)]
+mod refusal_test;
+#[cfg(test)]
+mod test_backlog;
+#[cfg(test)]
+mod test_broker;
+#[cfg(test)]
+mod test_pki;
+#[cfg(test)]
+mod test_world;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub use address::{Address, UrlError, parse_url};
+pub use reason::{Kind, Reason};
+pub use status::{Counts, LinkState, Status};
+pub use tls::Files;
+
+use crate::outbox::{Record, RecordId};
+use crate::runtime::clock::Clock;
+
+/// What the uplink needs of the outbox.
+pub trait Backlog: Send + Sync + 'static {
+    /// At most `limit` records after `after` (from the oldest one without it), in the order of their ids. Records that
+    /// were acknowledged or given back as dead letters are not among them. It does not block, and may give fewer than
+    /// there are, or none; then [`Backlog::changed`] tells when to ask again.
+    fn peek(&self, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>>;
+
+    /// The broker has acknowledged this record.
+    fn acknowledge(&self, id: RecordId);
+
+    /// This record can never be sent.
+    fn dead_letter(&self, id: RecordId, reason: &str);
+
+    /// Waits until `peek` may give more than it gave before. A change between that `peek` and this call must not be
+    /// lost: it needs a permit that is kept, as `tokio::sync::Notify::notify_one` keeps one.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// The uplink's settings, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub address: Address,
+    pub files: Files,
+    /// The device's id: the MQTT client id, and `device` in the envelope.
+    pub client_id: String,
+    /// The window: how many records may be sent and unacknowledged. At least 1.
+    pub inflight: u16,
+    /// How often an idle connection is tried. Whole seconds, from 1 to 65535.
+    pub keep_alive: Duration,
+    /// The greatest PUBLISH packet, in bytes; what does not fit becomes a dead letter.
+    pub max_packet: usize,
+}
+
+impl Settings {
+    /// The defaults for everything that has one.
+    pub fn new(address: Address, files: Files, client_id: String) -> Settings {
+        Settings {
+            address,
+            files,
+            client_id,
+            inflight: 100,
+            keep_alive: Duration::from_secs(15),
+            max_packet: 256 * 1024,
+        }
+    }
+}
+
+/// A running uplink.
+#[derive(Debug)]
+pub struct Uplink {
+    status: watch::Receiver<Status>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Uplink {
+    /// Starts the uplink on the current tokio runtime. It never gives up: whatever keeps it down is in its status, and
+    /// it goes on by itself when that is gone.
+    pub fn start(settings: Settings, backlog: impl Backlog, clock: Clock) -> Uplink {
+        Uplink::start_with(settings, backlog, clock, timing::Timing::default())
+    }
+
+    fn start_with(
+        settings: Settings,
+        backlog: impl Backlog,
+        clock: Clock,
+        timing: timing::Timing,
+    ) -> Uplink {
+        let (reporter, status) = status::Reporter::new(clock.clone());
+        let (stop, stopped) = oneshot::channel();
+        let worker = mqtt::Worker::new(settings, timing, backlog, clock, reporter);
+        Uplink {
+            status,
+            stop,
+            task: tokio::spawn(worker.run(stopped)),
+        }
+    }
+
+    /// The state of the link, which wakes its readers when it changes, and the live counters.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Hands over nothing more, waits up to a second for acknowledgements, says goodbye to the broker and returns.
+    pub async fn stop(self) {
+        // The task may have ended already, if it panicked; the next line tells.
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            tracing::error!("the uplink ended badly: {error}; its records are still in the outbox");
+        }
+    }
+}

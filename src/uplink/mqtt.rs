@@ -1,0 +1,443 @@
+//! Moves records to the broker: one task owns the MQTT client, its event loop and the session. The only file that names
+//! rumqttc.
+//!
+//! rumqttc's own memory of a connection is thrown away when the connection ends (`Worker::reset`); the reasons are in
+//! docs/decisions/0003-uplink-session.md.
+//!
+//! Must not: publish anything but records, subscribe, or let `poll` be dropped while a connection is to go on (it is not
+//! cancel-safe: a publish being written would be lost).
+
+use std::future::{pending, ready};
+use std::io;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Disconnect, Event, EventLoop, Incoming,
+    MqttOptions, MqttState, NetworkOptions, Outgoing, QoS, Request, StateError, TlsConfiguration,
+    TlsError, Transport, mqttbytes,
+};
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, Sleep, interval, sleep, timeout};
+
+use super::explain::{Context, explain};
+use super::reason::{Failure, Refusal};
+use super::session::Session;
+use super::status::Reporter;
+use super::timing::{ACK_KEEP_ALIVES, Backoff, Stalled, Timing};
+use super::tls::{self, Stamps};
+use super::wire::{self, Packet};
+use super::{Backlog, Settings};
+use crate::runtime::clock::Clock;
+
+/// The broker has nothing to send but answers of a few bytes.
+const ANSWER_MAX: usize = 16 * 1024;
+
+/// rumqttc's limit holds for the CONNECT too, whose client id may have 65535 bytes; `max_packet` is for publishes.
+const CONNECT_MAX: usize = 65_535 + 64;
+
+pub(super) struct Worker<B> {
+    settings: Settings,
+    timing: Timing,
+    clock: Clock,
+    backlog: B,
+    backoff: Backoff,
+    eventloop: EventLoop,
+    link: Link,
+}
+
+impl<B: Backlog> Worker<B> {
+    pub(super) fn new(
+        settings: Settings,
+        timing: Timing,
+        backlog: B,
+        clock: Clock,
+        reporter: Reporter,
+    ) -> Worker<B> {
+        let window = settings.inflight.max(1);
+        let mut options = MqttOptions::new(
+            &settings.client_id,
+            &settings.address.host,
+            settings.address.port,
+        );
+        options
+            .set_clean_session(true)
+            .set_keep_alive(keep_alive(&settings))
+            .set_max_packet_size(ANSWER_MAX, settings.max_packet.max(CONNECT_MAX))
+            .set_inflight(window);
+        // The queue takes the whole window: `try_publish` never finds it full.
+        let (client, mut eventloop) = AsyncClient::new(options, usize::from(window));
+        let mut network = NetworkOptions::new();
+        network.set_connection_timeout(timing.connect_timeout.as_secs());
+        eventloop.set_network_options(network);
+        eventloop.state = new_state(window);
+        Worker {
+            backoff: Backoff::new(timing.backoff_min, timing.backoff_max),
+            link: Link {
+                session: Session::new(window),
+                client,
+                reporter,
+                client_id: settings.client_id.clone(),
+                max_packet: settings.max_packet.min(wire::MQTT_MAX_PACKET),
+            },
+            settings,
+            timing,
+            clock,
+            backlog,
+            eventloop,
+        }
+    }
+
+    /// Runs until `stop` is sent or dropped.
+    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        loop {
+            let stamps = self.settings.files.stamps();
+            let mut up_at = None;
+            let ended = tokio::select! {
+                connected = self.connect() => match connected {
+                    Ok(()) => {
+                        up_at = Some(self.clock.now().mono);
+                        self.say_up();
+                        self.exchange(&mut stop).await
+                    }
+                    Err(failure) => Ended::Failed(failure),
+                },
+                _ = &mut stop => Ended::Stopped,
+            };
+            let Ended::Failed(failure) = ended else { break };
+            self.reset();
+            if up_at
+                .is_some_and(|at| self.clock.now().mono.saturating_sub(at) >= self.timing.stable)
+            {
+                self.backoff.reset();
+            }
+            self.say_down(&failure, up_at.is_some());
+            // Files are repaired by people, and clocks by the network: both are looked for often.
+            let wait = match failure {
+                Failure::Files(_) => self.timing.look,
+                _ => self.backoff.next(),
+            };
+            tokio::select! {
+                () = self.wait(wait, &stamps) => {}
+                _ = &mut stop => break,
+            }
+        }
+        self.say_goodbye().await;
+        tracing::info!("uplink stopped");
+    }
+
+    /// Reads the certificates and connects. Dropping this gives the attempt up; nothing has been handed over then.
+    async fn connect(&mut self) -> Result<(), Failure> {
+        let files = self.settings.files.clone();
+        let config = spawn_blocking(move || tls::load(&files, judged_at()))
+            .await
+            .map_err(|error| Failure::Protocol(error.to_string()))??;
+        let transport = Transport::tls_with_config(TlsConfiguration::from(config));
+        self.eventloop.mqtt_options.set_transport(transport);
+        // The first poll of a connection makes it, and gives its CONNACK.
+        self.eventloop.poll().await.map_err(failure)?;
+        self.link.session.connected();
+        Ok(())
+    }
+
+    /// Keeps records and acknowledgements moving until the connection fails; after `stop`, until all that was handed
+    /// over is acknowledged or the farewell is over.
+    async fn exchange(&mut self, stop: &mut oneshot::Receiver<()>) -> Ended {
+        let Worker {
+            eventloop,
+            link,
+            backlog,
+            settings,
+            timing,
+            ..
+        } = self;
+        let mut changed = pin!(backlog.changed());
+        let mut stalled = Stalled::default();
+        let mut stall_check = interval(keep_alive(settings));
+        stall_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut farewell = None;
+        // Whether a peek may give more.
+        let mut more = true;
+        loop {
+            if farewell.is_some() && link.session.outstanding() == 0 {
+                return Ended::Stopped;
+            }
+            let polled = {
+                let mut poll = pin!(eventloop.poll());
+                loop {
+                    if more && farewell.is_none() {
+                        match link.hand_over(backlog) {
+                            Ok(found) => more = found,
+                            Err(failure) => return Ended::Failed(failure),
+                        }
+                    }
+                    tokio::select! {
+                        polled = &mut poll => break polled,
+                        () = &mut changed, if !more => {
+                            more = true;
+                            changed.set(backlog.changed());
+                        }
+                        () = ready(()), if more && farewell.is_none() && link.session.room() > 0 => {}
+                        _ = stall_check.tick() => {
+                            if stalled.for_too_long(link.session.oldest()) {
+                                return Ended::Failed(Failure::NotAcknowledged);
+                            }
+                            more = true;
+                        }
+                        _ = &mut *stop, if farewell.is_none() => {
+                            if link.session.outstanding() == 0 {
+                                return Ended::Stopped;
+                            }
+                            farewell = Some(Box::pin(sleep(timing.farewell)));
+                        }
+                        () = end_of(&mut farewell) => return Ended::Stopped,
+                    }
+                }
+            };
+            let taken = link.take(polled, &mut eventloop.state, backlog);
+            match taken {
+                Ok(()) => {}
+                Err(_) if farewell.is_some() => return Ended::Stopped,
+                Err(failure) => return Ended::Failed(failure),
+            }
+        }
+    }
+
+    /// Says DISCONNECT to the broker, if a connection stands.
+    async fn say_goodbye(&mut self) {
+        const PATIENCE: Duration = Duration::from_millis(250);
+        let Worker {
+            eventloop,
+            link,
+            backlog,
+            ..
+        } = self;
+        // What is pending goes out also when the window is full.
+        eventloop.pending.clear();
+        eventloop.pending.push_back(Request::Disconnect(Disconnect));
+        let said = async {
+            // Without a connection, a poll would make one.
+            while eventloop.network.is_some() {
+                let polled = eventloop.poll().await;
+                let done = matches!(polled, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect)));
+                let taken = link.take(polled, &mut eventloop.state, backlog);
+                if done || taken.is_err() {
+                    break;
+                }
+            }
+        };
+        if timeout(PATIENCE, said).await.is_err() {
+            tracing::debug!("the broker did not take the DISCONNECT in time");
+        }
+    }
+
+    /// Throws away all that rumqttc remembers of the last connection: its socket, its queue, its pending packets and its
+    /// state. The outbox has the records.
+    fn reset(&mut self) {
+        self.link.session.disconnected();
+        // This moves the queue to `pending` too.
+        self.eventloop.clean();
+        self.eventloop.pending.clear();
+        self.eventloop.state = new_state(self.eventloop.mqtt_options.inflight());
+    }
+
+    /// Waits before the next attempt; not longer, if the certificate files have changed since the last one began.
+    async fn wait(&mut self, wait: Duration, stamps: &Stamps) {
+        let mut over = pin!(sleep(wait));
+        let mut look = interval(self.timing.look);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                _ = look.tick() => {
+                    if self.settings.files.stamps() != *stamps {
+                        return self.backoff.reset();
+                    }
+                }
+            }
+        }
+    }
+
+    fn say_up(&self) {
+        let outage = self.link.reporter.up();
+        let Settings {
+            address, client_id, ..
+        } = &self.settings;
+        tracing::info!("uplink up: {address}, client id {client_id}, after {outage:.1?} without");
+    }
+
+    /// Puts the reason into the status, and into the log if it is news.
+    fn say_down(&self, failure: &Failure, connected: bool) {
+        let reason = explain(
+            failure,
+            &Context {
+                address: &self.settings.address,
+                client_id: &self.settings.client_id,
+                files: &self.settings.files,
+                now: judged_at(),
+                connected,
+                connect_timeout: self.timing.connect_timeout,
+                ack_timeout: keep_alive(&self.settings) * ACK_KEEP_ALIVES,
+            },
+        );
+        if self.link.reporter.down(&reason) {
+            let Timing {
+                backoff_min,
+                backoff_max,
+                ..
+            } = self.timing;
+            tracing::warn!(
+                "uplink down: {reason}; it tries again by itself, every {backoff_min:?} at first and {backoff_max:?} later; \
+                 records wait in the outbox"
+            );
+        }
+    }
+}
+
+/// What stands beside the event loop, so that it can be used while a `poll` is under way.
+struct Link {
+    session: Session,
+    client: AsyncClient,
+    reporter: Reporter,
+    client_id: String,
+    max_packet: usize,
+}
+
+impl Link {
+    /// Hands over what the window has room for. Says whether there may be more.
+    fn hand_over(&mut self, backlog: &impl Backlog) -> Result<bool, Failure> {
+        let room = self.session.room();
+        if room == 0 {
+            return Ok(true);
+        }
+        let records = backlog.peek(self.session.cursor(), room);
+        let found = !records.is_empty();
+        for record in records {
+            match Packet::new(&record, &self.client_id, self.max_packet) {
+                Ok(packet) => {
+                    self.client
+                        .try_publish(
+                            packet.topic,
+                            QoS::AtLeastOnce,
+                            packet.retain,
+                            packet.payload,
+                        )
+                        .map_err(|error| Failure::Protocol(error.to_string()))?;
+                    self.session.hand_over(record.id, packet.size);
+                }
+                Err(reason) => {
+                    self.session.pass_over(record.id);
+                    self.reporter.dead_lettered();
+                    backlog.dead_letter(record.id, &reason.to_string());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes what a poll gave, and what rumqttc has read beyond that: also behind an error there may be PUBACKs.
+    fn take(
+        &mut self,
+        polled: Result<Event, ConnectionError>,
+        state: &mut MqttState,
+        backlog: &impl Backlog,
+    ) -> Result<(), Failure> {
+        let (first, error) = match polled {
+            Ok(event) => (Some(event), None),
+            Err(error) => (None, Some(error)),
+        };
+        for event in first.into_iter().chain(state.events.drain(..)) {
+            match event {
+                Event::Outgoing(Outgoing::Publish(packet_id)) => {
+                    let sent = self.session.published(packet_id)?;
+                    self.reporter.published(sent.bytes, sent.again);
+                }
+                Event::Incoming(Incoming::PubAck(ack)) => match self.session.acknowledged(ack.pkid)
+                {
+                    Some(id) => {
+                        self.reporter.acknowledged();
+                        backlog.acknowledge(id);
+                    }
+                    None => self.reporter.unexpected_ack(),
+                },
+                _ => {}
+            }
+        }
+        error.map_or(Ok(()), |error| Err(failure(error)))
+    }
+}
+
+/// How a connection, or the attempt at one, ended.
+enum Ended {
+    Stopped,
+    Failed(Failure),
+}
+
+/// Waits for the timer; for ever without one.
+async fn end_of(timer: &mut Option<Pin<Box<Sleep>>>) {
+    match timer {
+        Some(timer) => timer.as_mut().await,
+        None => pending().await,
+    }
+}
+
+fn new_state(window: u16) -> MqttState {
+    // rumqttc uses its packet ids in turn. With more of them than the window, an id comes round late.
+    let packet_ids = window.saturating_mul(8).max(1_024);
+    MqttState::new(packet_ids, false)
+}
+
+/// MQTT counts it in whole seconds and has 16 bits for it; 0 would switch it off.
+fn keep_alive(settings: &Settings) -> Duration {
+    Duration::from_secs(settings.keep_alive.as_secs().clamp(1, u64::from(u16::MAX)))
+}
+
+/// The time by which rustls judges certificates, and so do we.
+fn judged_at() -> UnixTime {
+    let unset = UnixTime::since_unix_epoch(Duration::ZERO);
+    DefaultTimeProvider.current_time().unwrap_or(unset)
+}
+
+/// rumqttc's errors in our words.
+fn failure(error: ConnectionError) -> Failure {
+    match error {
+        ConnectionError::Io(error) | ConnectionError::Tls(TlsError::Io(error)) => io_failure(error),
+        ConnectionError::Tls(TlsError::TLS(error)) => Failure::Tls(error),
+        ConnectionError::NetworkTimeout => Failure::ConnectTimeout,
+        ConnectionError::FlushTimeout => Failure::Silent,
+        ConnectionError::ConnectionRefused(code) => match code {
+            ConnectReturnCode::RefusedProtocolVersion => Failure::Refused(Refusal::ProtocolVersion),
+            ConnectReturnCode::BadClientId => Failure::Refused(Refusal::ClientId),
+            ConnectReturnCode::ServiceUnavailable => Failure::Refused(Refusal::Unavailable),
+            ConnectReturnCode::BadUserNamePassword => Failure::Refused(Refusal::Credentials),
+            ConnectReturnCode::NotAuthorized => Failure::Refused(Refusal::NotAuthorized),
+            ConnectReturnCode::Success => {
+                Failure::Protocol("a refusal that says success".to_owned())
+            }
+        },
+        ConnectionError::MqttState(error) => match error {
+            StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
+                io_failure(error)
+            }
+            StateError::ConnectionAborted => Failure::Closed,
+            StateError::AwaitPingResp => Failure::Silent,
+            StateError::CollisionTimeout => Failure::NotAcknowledged,
+            StateError::Unsolicited(packet_id) => Failure::UnexpectedAck(packet_id),
+            other => Failure::Protocol(other.to_string()),
+        },
+        other => Failure::Protocol(other.to_string()),
+    }
+}
+
+/// What TLS has to say comes wrapped in an I/O error.
+fn io_failure(error: io::Error) -> Failure {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(tls) => Failure::Tls(tls.clone()),
+        None => Failure::Io(error),
+    }
+}

@@ -1,0 +1,90 @@
+//! Certificates for tests: authorities, and what they sign.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::tls::Files;
+
+/// A certificate authority.
+pub(super) struct Authority {
+    pub(super) pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM.
+pub(super) struct Identity {
+    pub(super) cert: String,
+    pub(super) key: String,
+}
+
+/// The first of January of both years: when a certificate is valid.
+pub(super) type Years = (i32, i32);
+
+pub(super) const VALID: Years = (2020, 2100);
+
+impl Authority {
+    pub(super) fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        Authority {
+            pem: params.self_signed(&key).unwrap().pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    pub(super) fn issue(&self, names: &[&str], (from, to): Years) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "press-7");
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        Identity {
+            cert: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    pub(super) fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()
+    }
+}
+
+impl Identity {
+    pub(super) fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (
+            vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap(),
+        )
+    }
+}
+
+/// Writes the uplink's three files into a directory.
+pub(super) fn write_files(dir: &Path, ca: &Authority, device: &Identity) -> Files {
+    let write = |name: &str, text: &str| -> PathBuf {
+        let path = dir.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    Files {
+        ca: write("ca.pem", &ca.pem),
+        cert: write("device.pem", &device.cert),
+        key: write("device.key", &device.key),
+    }
+}

@@ -1,0 +1,221 @@
+//! Every way in which the files can be wrong, and what is said about it.
+
+use std::fs;
+use std::time::Duration;
+
+use rustls::pki_types::UnixTime;
+use tempfile::TempDir;
+
+use super::{Files, LoadError, load};
+use crate::uplink::reason::Kind;
+use crate::uplink::test_pki::{Authority, VALID, Years, write_files};
+
+/// The middle of 2026.
+const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_782_000_000));
+
+fn files(years: Years) -> (TempDir, Files) {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = Authority::new("test CA");
+    let device = ca.issue(&["press-7"], years);
+    let files = write_files(dir.path(), &ca, &device);
+    (dir, files)
+}
+
+fn refusal(files: &Files) -> LoadError {
+    load(files, NOW).expect_err("these files are no good")
+}
+
+/// Good files, one of them spoiled: what is said names the file and the remedy.
+fn check(spoil: impl Fn(&Files), kind: Kind, expected: &[&str]) {
+    let (_dir, files) = files(VALID);
+    spoil(&files);
+    let error = refusal(&files);
+    let said = error.to_string();
+    assert_eq!(error.kind(), kind, "{said}");
+    for part in expected {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+}
+
+#[test]
+fn good_files_give_a_configuration_that_offers_the_certificate() {
+    let (_dir, files) = files(VALID);
+    let config = load(&files, NOW).unwrap();
+    assert!(config.client_auth_cert_resolver.has_certs());
+}
+
+#[test]
+fn the_certificate_need_not_be_of_the_brokers_ca() {
+    let (_dir, files) = files(VALID);
+    fs::write(&files.ca, Authority::new("another CA").pem).unwrap();
+    load(&files, NOW).unwrap();
+}
+
+#[test]
+fn missing_and_unreadable_files() {
+    let gone = |path: fn(&Files) -> &std::path::PathBuf| {
+        move |files: &Files| fs::remove_file(path(files)).unwrap()
+    };
+    check(
+        gone(|f| &f.ca),
+        Kind::FileMissing,
+        &["the CA file", "ca.pem does not exist", "`ca`"],
+    );
+    check(
+        gone(|f| &f.cert),
+        Kind::FileMissing,
+        &["the certificate", "device.pem does not exist", "`cert`"],
+    );
+    check(
+        gone(|f| &f.key),
+        Kind::FileMissing,
+        &["the key", "device.key does not exist", "`key`"],
+    );
+    check(
+        |files| {
+            fs::remove_file(&files.key).unwrap();
+            fs::create_dir(&files.key).unwrap();
+        },
+        Kind::FileUnreadable,
+        &["device.key cannot be read"],
+    );
+}
+
+/// root may read everything, so the words are tested without a file.
+#[test]
+fn a_file_without_permission() {
+    let error = LoadError::Forbidden {
+        role: super::Role::Key,
+        path: "tls/device.key".into(),
+    };
+    assert_eq!(error.kind(), Kind::FileUnreadable);
+    let said = error.to_string();
+    assert!(
+        said.contains("tls/device.key may not be read") && said.contains("chmod"),
+        "{said}"
+    );
+}
+
+#[test]
+fn files_that_are_something_else() {
+    check(
+        |files| fs::write(&files.ca, [0x30, 0x82, 1, 2]).unwrap(),
+        Kind::NotPem,
+        &["ca.pem is not PEM", "openssl x509 -inform der"],
+    );
+    check(
+        |files| fs::write(&files.key, "").unwrap(),
+        Kind::NotPem,
+        &["device.key is not PEM", "openssl pkey"],
+    );
+    check(
+        |files| assert!(fs::copy(&files.key, &files.cert).is_ok()),
+        Kind::NoCertificate,
+        &["the certificate", "device.pem has no certificate in it"],
+    );
+    check(
+        |files| assert!(fs::copy(&files.cert, &files.key).is_ok()),
+        Kind::NoKey,
+        &["device.key has no private key in it"],
+    );
+    check(
+        |files| {
+            let text = fs::read_to_string(&files.cert).unwrap();
+            fs::write(&files.cert, &text[..text.len() / 2]).unwrap();
+        },
+        Kind::NotPem,
+        &["device.pem is damaged PEM (it ends before its END line)"],
+    );
+    let pem = |label: &str, body: &str| {
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    };
+    check(
+        |files| fs::write(&files.ca, pem("CERTIFICATE", "!!!!")).unwrap(),
+        Kind::NotPem,
+        &["ca.pem is damaged PEM", "no base64"],
+    );
+    check(
+        |files| fs::write(&files.ca, pem("CERTIFICATE", "AAAA")).unwrap(),
+        Kind::BadCertificate,
+        &["the CA file", "cannot be understood"],
+    );
+    check(
+        |files| fs::write(&files.cert, pem("CERTIFICATE", "AAAA")).unwrap(),
+        Kind::BadCertificate,
+        &["device.pem", "cannot be understood"],
+    );
+    check(
+        |files| fs::write(&files.key, pem("PRIVATE KEY", "AAAA")).unwrap(),
+        Kind::BadKey,
+        &["device.key is of a kind that is not supported"],
+    );
+}
+
+#[test]
+fn a_key_behind_a_passphrase() {
+    for locked in [
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n",
+    ] {
+        check(
+            |files| fs::write(&files.key, locked).unwrap(),
+            Kind::BadKey,
+            &["device.key is locked with a passphrase", "openssl pkey"],
+        );
+    }
+}
+
+#[test]
+fn a_key_of_another_certificate() {
+    check(
+        |files| {
+            let other = Authority::new("test CA").issue(&["press-8"], VALID);
+            fs::write(&files.key, other.key).unwrap();
+        },
+        Kind::KeyMismatch,
+        &[
+            "device.key does not belong to the certificate",
+            "device.pem",
+        ],
+    );
+}
+
+#[test]
+fn a_certificate_out_of_its_time() {
+    let check = |years: Years, kind: Kind, date: &str, remedy: &str| {
+        let (_dir, files) = files(years);
+        let error = refusal(&files);
+        let said = error.to_string();
+        assert_eq!(error.kind(), kind, "{said}");
+        for part in ["device.pem", date, "clock says 2026-06-21T", remedy] {
+            assert!(said.contains(part), "`{part}` is not in: {said}");
+        }
+    };
+    check(
+        (2020, 2021),
+        Kind::OwnCertificateExpired,
+        "expired at 2021-01-01T00:00:00Z",
+        "put a new certificate",
+    );
+    check(
+        (2030, 2031),
+        Kind::OwnCertificateNotYetValid,
+        "valid from 2030-01-01T00:00:00Z only",
+        "is the clock right?",
+    );
+}
+
+#[test]
+fn stamps_tell_new_files_from_old_ones() {
+    let (_dir, files) = files(VALID);
+    let before = files.stamps();
+    assert_eq!(files.stamps(), before);
+    // Written beside it and renamed, as tools do: the length and even the time may be the same, the inode is not.
+    let beside = files.key.with_extension("new");
+    fs::copy(&files.key, &beside).unwrap();
+    fs::rename(&beside, &files.key).unwrap();
+    let renamed = files.stamps();
+    assert_ne!(renamed, before);
+    fs::remove_file(&files.ca).unwrap();
+    assert_ne!(files.stamps(), renamed);
+}
