@@ -2,7 +2,7 @@
 # Runs the real `cross` on this project, with the images in this folder, on a Debian host that has no
 # container registry: the base image is made by debootstrap, then imported under the name the
 # Dockerfiles' FROM line uses. Needs root. Usage: cross/verify.sh [TARGET..]
-# WORK=dir (default /tmp/tidegate-cross) keeps images and shims; nothing else is touched.
+# WORK=dir (default /tmp/tidegate-cross) keeps images and shims. Missing packages are installed with apt-get.
 set -euo pipefail
 WORK=${WORK:-/tmp/tidegate-cross}
 PROJECT=${PROJECT:-$(cd "$(dirname "$0")/.." && pwd)}
