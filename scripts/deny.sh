@@ -10,7 +10,7 @@ command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 cargo deny --all-features check licenses bans sources
 
 if cargo deny fetch db; then
-    cargo deny --all-features check --disable-fetch advisories
+    cargo deny --all-features --offline check advisories
     echo "licences, bans, sources and advisories: checked"
 else
     echo "ADVISORIES WERE NOT CHECKED: their database could not be fetched. Licences, bans and sources: checked." >&2
