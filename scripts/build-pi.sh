@@ -1,0 +1,39 @@
+#!/bin/bash
+# Builds the release binary for a Raspberry Pi with Debian's cross compilers, which it installs when they are missing.
+#   scripts/build-pi.sh [aarch64|armv7] [cargo's options]
+# aarch64 is for a 64-bit system on a Pi 3, 4, 5 or Zero 2; armv7 for a 32-bit one on a Pi 2, 3 or 4. The binary needs a glibc
+# at least as new as this machine's symbols, which are printed at the end. For other cases see cross/README.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case ${1:-aarch64} in
+aarch64) target=aarch64-unknown-linux-gnu gcc=aarch64-linux-gnu packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
+armv7) target=armv7-unknown-linux-gnueabihf gcc=arm-linux-gnueabihf packages=(gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) ;;
+*)
+    echo "usage: $0 [aarch64|armv7] [cargo's options]" >&2
+    exit 2
+    ;;
+esac
+[ $# -eq 0 ] || shift
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+if ! command -v $gcc-gcc >/dev/null; then
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+fi
+if command -v rustup >/dev/null; then
+    rustup target add --quiet $target 2>/dev/null || rustup target add $target
+fi
+
+# Here and not in .cargo/config.toml, which would break builds where this compiler is missing.
+name=${target//-/_}
+export "CARGO_TARGET_${name^^}_LINKER=$gcc-gcc" "CC_$name=$gcc-gcc" "AR_$name=$gcc-ar"
+cargo build --release --locked --target $target "$@"
+
+binary=${CARGO_TARGET_DIR:-target}/$target/release/tidegate
+if [ -f "$binary" ]; then
+    echo "$binary: $(stat -c %s "$binary") bytes, newest symbol $(grep -aoE 'GLIBC_2\.[0-9]+' "$binary" | sort -uV | tail -1)"
+fi
