@@ -659,3 +659,22 @@ fn list(root: &Path) -> Result<Vec<u32>, StoreError> {
     };
     read().map_err(io_error("list", root))
 }
+
+/// Changes one byte of a group so that sled does not notice.
+#[cfg(test)]
+pub(super) fn damage_group(dir: &Path, first: RecordId) {
+    let mut generation = Generation::open(dir.to_owned(), 0).expect("it opens");
+    let mut value = generation
+        .db
+        .get(key_of(first))
+        .expect("readable")
+        .expect("there")
+        .to_vec();
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    generation
+        .db
+        .insert(key_of(first), value)
+        .expect("writable");
+    generation.sync().expect("writable");
+}
