@@ -630,3 +630,6 @@ impl Book {
         self.settled.raise(stored.or(pending).unwrap_or(next));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -414,3 +414,199 @@ impl<S: Store> Keeper<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::message::Timestamp;
+    use crate::outbox::book::Limits;
+    use crate::outbox::group::Snapshot;
+    use crate::outbox::record::{Draft, Envelope, Record, RecordId};
+
+    /// A store in memory that fails when it is told to.
+    #[derive(Default)]
+    struct Fake {
+        fault: Option<io::ErrorKind>,
+        commits: usize,
+        records: Vec<Arc<Record>>,
+    }
+
+    impl Fake {
+        fn check(&self) -> Result<(), StoreError> {
+            match self.fault {
+                None => Ok(()),
+                Some(kind) => Err(StoreError::Io {
+                    doing: "write to",
+                    path: PathBuf::from("gen-1"),
+                    source: kind.into(),
+                }),
+            }
+        }
+    }
+
+    impl Store for Fake {
+        fn commit(&mut self, commit: &Commit) -> Result<Written, StoreError> {
+            self.check()?;
+            self.commits += 1;
+            self.records.extend(commit.groups.iter().flatten().cloned());
+            Ok(Written {
+                generation: 1,
+                bytes: 1,
+                is_first: false,
+            })
+        }
+
+        fn read(&mut self, place: Place) -> Result<Vec<Arc<Record>>, StoreError> {
+            self.check()?;
+            let records = self.records.iter();
+            Ok(records.filter(|r| r.id >= place.first).cloned().collect())
+        }
+
+        fn quarantine(&mut self, _: Place) {}
+
+        fn generations(&self) -> Vec<u32> {
+            vec![1]
+        }
+
+        fn remove(&mut self, _: u32) {}
+
+        fn disk_bytes(&self) -> u64 {
+            0
+        }
+    }
+
+    fn keeper(root: &Path) -> Keeper<Fake> {
+        let limits = Limits {
+            commit: Duration::from_secs(1),
+            commit_bytes: 64 * 1024,
+            max_pending: 10_000,
+            when_full: WhenFull::DropOldest,
+        };
+        let book = Book::open(limits, 1, Snapshot::default());
+        let shared = Arc::new(Shared::new(book));
+        Keeper::new(
+            shared,
+            Fake::default(),
+            root.to_owned(),
+            1 << 30,
+            WhenFull::DropOldest,
+        )
+    }
+
+    fn append(keeper: &Keeper<Fake>, count: usize, now: Now) {
+        for _ in 0..count {
+            let draft = Draft {
+                topic: "t".to_owned(),
+                payload: Bytes::from_static(b"1"),
+                time: Timestamp::default(),
+                retain: false,
+                envelope: Envelope::Json,
+            };
+            keeper.shared.update(|book| book.append(draft, now.mono));
+        }
+    }
+
+    fn at(millis: u64) -> Now {
+        Now::default().later(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn it_sleeps_until_something_is_due_and_writes_once() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        assert_eq!(keeper.step(at(0)), None);
+        append(&keeper, 3, at(100));
+        assert_eq!(keeper.step(at(100)), Some(at(850).mono));
+        assert_eq!(keeper.step(at(849)), Some(at(850).mono));
+        assert_eq!(keeper.store.commits, 0, "just before");
+        assert_eq!(keeper.step(at(850)), None);
+        assert_eq!(
+            (keeper.store.commits, keeper.store.records.len()),
+            (1, 3),
+            "just after"
+        );
+    }
+
+    #[test]
+    fn a_failing_disk_keeps_records_in_bounded_memory_and_work_resumes_by_itself() {
+        for fault in [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ] {
+            let dir = TempDir::new().expect("a directory");
+            files::make_reserve(dir.path()).expect("there is room");
+            let mut keeper = keeper(dir.path());
+            keeper.store.fault = Some(fault);
+            append(&keeper, 10, at(0));
+            let mut now = at(750);
+            let mut waits = Vec::new();
+            while now.mono < Duration::from_secs(300) {
+                let next = keeper.step(now).expect("it tries again");
+                waits.push((next - now.mono).as_secs());
+                now = now.later(next - now.mono);
+            }
+            assert_eq!(waits[..8], [1, 2, 4, 8, 16, 32, 60, 60], "ever less often");
+            let full = fault == io::ErrorKind::StorageFull;
+            assert_eq!(
+                dir.path().join("reserve").exists(),
+                !full,
+                "given up when it helps"
+            );
+            append(&keeper, 100, now);
+            let ledger = keeper.shared.with(|book| book.ledger());
+            assert!(ledger.balances() && ledger.stored == 0, "{ledger:?}");
+            assert!(
+                ledger.dropped_overflow_memory > 0 && ledger.pending > 0,
+                "{ledger:?}"
+            );
+
+            keeper.store.fault = None;
+            assert_eq!(keeper.step(now), None);
+            let after = keeper.shared.with(|book| book.ledger());
+            assert_eq!((after.pending, after.stored), (0, ledger.pending));
+            assert!(
+                dir.path().join("reserve").exists(),
+                "there is a reserve again"
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_read_for_now_is_read_later() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        append(&keeper, 3, at(0));
+        keeper.step(at(750));
+        let snapshot = Snapshot::default();
+        let first = RecordId { epoch: 1, seq: 1 };
+        keeper.shared.with(|book| {
+            let limits = Limits {
+                commit: Duration::from_secs(1),
+                commit_bytes: 0,
+                max_pending: 0,
+                when_full: WhenFull::DropOldest,
+            };
+            *book = Book::open(limits, 2, snapshot);
+            book.found(
+                Place {
+                    generation: 1,
+                    first,
+                },
+                &[(1, 3)],
+            );
+            assert!(book.peek(None, 10).is_empty());
+        });
+        keeper.store.fault = Some(io::ErrorKind::Other);
+        let retry = keeper.step(at(1_000));
+        assert_eq!(retry, Some(at(2_000).mono));
+        keeper.store.fault = None;
+        keeper.step(at(2_000));
+        assert_eq!(keeper.shared.with(|book| book.peek(None, 10)).len(), 3);
+    }
+}

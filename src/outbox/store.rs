@@ -32,8 +32,6 @@ pub(super) trait Store: Send {
     fn quarantine(&mut self, place: Place);
     /// The generations there are, oldest first.
     fn generations(&self) -> Vec<u32>;
-    /// The generation that commits go to, if it has been made.
-    fn newest(&self) -> Option<u32>;
     /// Gives up a generation for good. Failure costs space only, so it is logged, and tried again later.
     fn remove(&mut self, generation: u32);
     fn disk_bytes(&self) -> u64;
@@ -538,10 +536,6 @@ impl Store for Generations {
         self.sizes.keys().copied().collect()
     }
 
-    fn newest(&self) -> Option<u32> {
-        self.writer.as_ref().map(|writer| writer.number)
-    }
-
     fn remove(&mut self, generation: u32) {
         if let Some(reader) = self.reader.take_if(|reader| reader.number == generation) {
             close(reader);
@@ -582,8 +576,16 @@ fn guarded<T>(
     };
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
-        // sled says so when a file is shorter than it should be.
-        Ok(Err(sled::Error::Io(source))) if source.kind() == io::ErrorKind::UnexpectedEof => {
+        // A file is shorter than it should be, or not what it should be. Trying again would not help.
+        Ok(Err(sled::Error::Io(source)))
+            if matches!(
+                source.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::InvalidData
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::IsADirectory
+            ) =>
+        {
             Err(damaged(source.to_string()))
         }
         Ok(Err(sled::Error::Io(source))) => Err(StoreError::Io {
