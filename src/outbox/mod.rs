@@ -8,14 +8,15 @@
 //!
 //! # Layout
 //! ```text
-//! record     the words: Draft, Record, RecordId
-//! ledger     the numbers that must add up
-//! settled    which records are done with
-//! book       all of the bookkeeping, pure
-//! group      the bytes of a group and of a snapshot
-//! store      where they are kept; the only file that names sled
-//! files      lock, marker, epoch, reserve, dead letters
-//! keeper     the storage thread
+//! record       the words: Draft, Record, RecordId
+//! ledger       the numbers that must add up
+//! settled      which records are done with
+//! book         all of the bookkeeping, pure
+//! group        the bytes of a group and of a snapshot
+//! store        what is needed of a disk
+//! generations  the disk that there is; the only file that names sled
+//! files        lock, marker, epoch, reserve, dead letters
+//! keeper       the storage thread
 //! ```
 //! The format on disk, and why: `docs/decisions/0002-outbox-format.md`.
 //!
@@ -23,6 +24,7 @@
 
 mod book;
 mod files;
+mod generations;
 mod group;
 mod keeper;
 mod ledger;
@@ -45,9 +47,10 @@ pub use record::{Draft, Envelope, Record, RecordId};
 
 use book::{Book, Limits};
 use files::{LockError, Marker};
+use generations::Generations;
 use group::Snapshot;
 use keeper::{Keeper, Shared, Stop};
-use store::{Generations, StoreError};
+use store::{Store, StoreError};
 
 use crate::runtime::clock::Clock;
 
@@ -219,7 +222,7 @@ impl Outbox {
             book.found(group.place, &group.runs);
         }
         let missing = book.reconcile(found.damaged, now);
-        book.set_disk_bytes(store::Store::disk_bytes(&store));
+        book.set_disk_bytes(store.disk_bytes());
         let stored = book.ledger().stored;
         let opening = Opening {
             epoch,

@@ -335,7 +335,7 @@ fn a_damaged_group_is_set_aside_and_the_rest_delivered() {
     append(&outbox, 0..400, 200);
     until_stored(&outbox, 400);
     outbox.close();
-    store::damage_group(&generations(&settings)[0], RecordId { epoch: 1, seq: 1 });
+    generations::damage_group(&generations(&settings)[0], RecordId { epoch: 1, seq: 1 });
 
     let (outbox, opening) = open(&settings);
     assert_eq!(opening.damaged, 1);

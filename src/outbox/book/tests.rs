@@ -210,45 +210,48 @@ impl Random {
     }
 }
 
-/// A disk in memory: what it holds is what a reopened book gets.
+/// A disk in memory: what it holds is what a reopened book gets. By generation: its last snapshot and its groups.
 #[derive(Default)]
-struct Disk {
-    snapshot: Snapshot,
-    groups: BTreeMap<RecordId, (u32, Vec<Arc<Record>>)>,
-}
+struct Disk(BTreeMap<u32, (Snapshot, BTreeMap<RecordId, Vec<Arc<Record>>>)>);
 
 impl Disk {
     fn write(&mut self, commit: &Commit, generation: u32) {
-        self.snapshot = commit.snapshot.clone();
-        self.groups
-            .retain(|_, (of, _)| !commit.settled.contains(of) || *of == generation);
+        let (snapshot, groups) = self.0.entry(generation).or_default();
+        *snapshot = commit.snapshot.clone();
         for records in &commit.groups {
-            self.groups
-                .insert(records[0].id, (generation, records.clone()));
+            groups.insert(records[0].id, records.clone());
         }
     }
 
+    fn read(&self, place: Place) -> Vec<Arc<Record>> {
+        self.0[&place.generation].1[&place.first].clone()
+    }
+
     fn open(&self, limits: Limits, epoch: u64, now: Duration) -> Book {
-        let mut book = Book::open(limits, epoch, self.snapshot.clone());
-        for (first, (generation, records)) in self.groups.iter().rev() {
-            let runs: Vec<_> = records.iter().map(|r| (r.id.seq, r.id.seq)).collect();
-            book.found(
-                Place {
+        let newest_first = || self.0.iter().rev();
+        let mut last = Snapshot::default();
+        for (_, (snapshot, _)) in newest_first() {
+            if snapshot.ledger.commits > last.ledger.commits {
+                last = snapshot.clone();
+            }
+        }
+        let accepted = last.ledger.accepted;
+        let mut book = Book::open(limits, epoch, last);
+        for (generation, (_, groups)) in newest_first() {
+            for (first, records) in groups {
+                let runs: Vec<_> = records.iter().map(|r| (r.id.seq, r.id.seq)).collect();
+                let place = Place {
                     generation: *generation,
                     first: *first,
-                },
-                &runs,
-            );
+                };
+                book.found(place, &runs);
+            }
         }
-        assert_eq!(
-            book.reconcile(0, now),
-            0,
-            "the snapshot agrees with the groups"
-        );
+        assert_eq!(book.reconcile(0, now), 0, "nothing is missing");
         assert_eq!(
             book.ledger().accepted,
-            self.snapshot.ledger.accepted,
-            "exactly"
+            accepted,
+            "and nothing was there twice"
         );
         book
     }
@@ -275,7 +278,7 @@ fn walk(seed: u64) {
     let mut disk = Disk::default();
     let mut book = book(limits);
     let mut commit: Option<Commit> = None;
-    let mut gone = BTreeSet::new();
+    let (mut gone, mut has_failed) = (BTreeSet::new(), false);
     for _ in 0..600 {
         now += ms(random.below(300));
         match random.below(12) {
@@ -301,13 +304,24 @@ fn walk(seed: u64) {
             7 | 8 if commit.is_none() => commit = Some(book.begin((1..=generation).collect())),
             7..=9 => {
                 if let Some(commit) = commit.take() {
-                    match random.below(5) {
+                    match random.below(6) {
                         0 => book.failed(commit),
-                        1 => book.refuse(commit),
+                        // It failed, but it is on disk all the same.
+                        1 => {
+                            disk.write(&commit, generation);
+                            generation += 1;
+                            book.failed(commit);
+                            // What follows a failure is tried again before anything is refused.
+                            has_failed = true;
+                        }
+                        2 if !has_failed => book.refuse(commit),
                         _ => {
                             generation += u32::from(random.below(3) == 0);
                             disk.write(&commit, generation);
+                            disk.0
+                                .retain(|of, _| !commit.settled.contains(of) || *of == generation);
                             book.committed(commit, generation, 1, now);
+                            has_failed = false;
                         }
                     }
                 }
@@ -340,9 +354,7 @@ fn check_book(book: &mut Book, disk: &Disk, seed: u64) {
         let batch = book.peek(seen.last().copied(), 17);
         seen.extend(batch.iter().map(|record| record.id));
         if let Some(place) = book.wanted() {
-            let (generation, records) = &disk.groups[&place.first];
-            assert_eq!(*generation, place.generation, "seed {seed}: still there");
-            book.load(place.first, records.clone());
+            book.load(place.first, disk.read(place));
         } else if batch.is_empty() {
             break;
         }
