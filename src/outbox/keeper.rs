@@ -104,6 +104,7 @@ pub(super) struct Keeper<S> {
     /// A group that could not be read, and when to try again.
     unread: Option<(Place, Duration)>,
     marker_at: Option<Duration>,
+    /// When to make the reserve again, if there is none.
     reserve_at: Option<Duration>,
 }
 
@@ -121,6 +122,7 @@ impl<S: Store> Keeper<S> {
         root: PathBuf,
         max_size: u64,
         when_full: WhenFull,
+        has_reserve: bool,
     ) -> Keeper<S> {
         Keeper {
             shared,
@@ -131,7 +133,7 @@ impl<S: Store> Keeper<S> {
             trouble: None,
             unread: None,
             marker_at: None,
-            reserve_at: None,
+            reserve_at: (!has_reserve).then_some(Duration::ZERO),
         }
     }
 
@@ -496,6 +498,7 @@ mod tests {
             root.to_owned(),
             1 << 30,
             WhenFull::DropOldest,
+            true,
         )
     }
 

@@ -187,16 +187,21 @@ impl Outbox {
         make_dir(&root)?;
         let lock = lock(&root)?;
         let max_size = settings.max_size.max(MIN_SIZE);
-        if let Err(error) = files::make_reserve(&root) {
+        let reserve = files::make_reserve(&root);
+        if let Err(error) = &reserve {
             tracing::warn!(
                 "outbox: no room for a reserve in {}: {error}",
                 root.display()
             );
         }
+        let mut has_reserve = reserve.is_ok();
         let open = || Generations::open(&root, settings.generation_size());
         let (store, found) = match open() {
             // sled writes when it opens. The reserve is there for a disk that has become full.
-            Err(error) if error.is_disk_full() && files::release_reserve(&root) => open(),
+            Err(error) if error.is_disk_full() && files::release_reserve(&root) => {
+                has_reserve = false;
+                open()
+            }
             other => other,
         }
         .map_err(|error| OpenError::store(&root, error))?;
@@ -250,6 +255,7 @@ impl Outbox {
             root.clone(),
             max_size,
             settings.when_full,
+            has_reserve,
         );
         let thread = std::thread::Builder::new()
             .name("outbox".to_owned())

@@ -212,7 +212,9 @@ impl Random {
 
 /// A disk in memory: what it holds is what a reopened book gets. By generation: its last snapshot and its groups.
 #[derive(Default)]
-struct Disk(BTreeMap<u32, (Snapshot, BTreeMap<RecordId, Vec<Arc<Record>>>)>);
+struct Disk(BTreeMap<u32, (Snapshot, Groups)>);
+
+type Groups = BTreeMap<RecordId, Vec<Arc<Record>>>;
 
 impl Disk {
     fn write(&mut self, commit: &Commit, generation: u32) {
