@@ -131,6 +131,22 @@ fn a_generation_may_go_only_when_the_commit_says_it_is_settled() {
 }
 
 #[test]
+fn a_group_given_up_does_not_come_back_after_a_restart() {
+    let mut book = book(LIMITS);
+    for _ in 0..4 {
+        book.append(draft(4_000), ms(0));
+        let commit = book.begin(vec![]);
+        book.committed(commit, 1, 0, ms(0));
+    }
+    assert_eq!(book.drop_group(id(3), Reason::Damaged, ms(0)), 1);
+    let ledger = book.ledger();
+    assert!(ledger.balances() && ledger.dropped_damaged == 1);
+    assert_eq!(seqs(&book.peek(None, 10)), [1, 2, 4]);
+    let settled = book.begin(vec![]).snapshot.settled;
+    assert!(settled.contains(id(3)) && !settled.contains(id(4)));
+}
+
+#[test]
 fn acknowledging_what_is_not_there_does_nothing() {
     let mut book = book(LIMITS);
     book.append(draft(10), ms(0));
