@@ -1,4 +1,404 @@
-//! The durable store-and-forward buffer.
-mod record;
+//! The durable store-and-forward buffer between the flows and the uplink.
+//!
+//! Flows append; the uplink peeks, sends, and acknowledges what its broker has acknowledged. A record leaves the outbox
+//! when it is acknowledged, or by a stated policy that counts it in the [`Ledger`]; never in silence.
+//!
+//! Nothing that a caller does here waits for the disk: a thread of its own writes groups of records, reads what is
+//! wanted, and copes with a disk that fails.
+//!
+//! # Layout
+//! ```text
+//! record       the words: Draft, Record, RecordId
+//! ledger       the numbers that must add up
+//! settled      which records are done with
+//! book         all of the bookkeeping, pure
+//! group        the bytes of a group and of a snapshot
+//! store        what is needed of a disk
+//! generations  the disk that there is; the only file that names sled
+//! files        lock, marker, epoch, reserve, dead letters
+//! keeper       the storage thread
+//! ```
+//! The format on disk, and why: `docs/decisions/0002-outbox-format.md`.
+//!
+//! Must not: know flows, nodes or MQTT.
 
+mod book;
+mod files;
+mod generations;
+mod group;
+mod keeper;
+mod ledger;
+mod record;
+mod settled;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use book::WhenFull;
+pub use ledger::Ledger;
 pub use record::{Draft, Envelope, Record, RecordId};
+
+use book::{Book, Limits};
+use files::{LockError, Marker};
+use generations::Generations;
+use group::Snapshot;
+use keeper::{Keeper, Shared, Stop};
+use store::{Store, StoreError};
+
+use crate::runtime::clock::Clock;
+
+/// Smaller than this an outbox would be nothing but the fixed costs of its generations.
+pub const MIN_SIZE: u64 = 8 * 1024 * 1024;
+
+/// How an outbox is to behave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The directory. It is made if it is not there. A file `PATH.epoch` beside it belongs to it.
+    pub path: PathBuf,
+    /// The interval of group commits: a power cut takes at most the records of one. With zero, records are shown to the
+    /// uplink only once they are durable.
+    pub commit: Duration,
+    /// What all records may take on disk, in bytes; at least [`MIN_SIZE`].
+    pub max_size: u64,
+    /// What goes when there is no room.
+    pub when_full: WhenFull,
+    /// What records that are not durable yet may take in memory, in bytes.
+    pub max_pending: usize,
+}
+
+impl Settings {
+    /// The defaults, with this directory.
+    pub fn new(path: impl Into<PathBuf>) -> Settings {
+        Settings {
+            path: path.into(),
+            commit: Duration::from_secs(1),
+            max_size: 256 * 1024 * 1024,
+            when_full: WhenFull::default(),
+            max_pending: 8 * 1024 * 1024,
+        }
+    }
+
+    /// When a generation is large enough: an eighth of the whole, as it is also what goes at once.
+    fn generation_size(&self) -> u64 {
+        const LARGEST: u64 = 16 * 1024 * 1024;
+        (self.max_size.max(MIN_SIZE) / 8).min(LARGEST)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            commit: self.commit,
+            // Commits are small against a generation, so that it does not outgrow its size by much.
+            commit_bytes: usize::try_from(self.generation_size() / 16).unwrap_or(usize::MAX),
+            max_pending: self.max_pending,
+            when_full: self.when_full,
+        }
+    }
+}
+
+/// What was found when the outbox was opened, for the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    pub epoch: u64,
+    /// Records that are still to be delivered.
+    pub stored: u64,
+    /// Damaged groups and generations that were set aside just now.
+    pub damaged: u64,
+    /// Records that should have been there and were not; counted as dropped.
+    pub missing: u64,
+    /// Nothing was found although records were stored: the files are gone, or sled lost them without an error.
+    pub is_unexpectedly_empty: bool,
+}
+
+/// Why an outbox could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "the outbox {} is in use{}; stop what uses it, or set another path under [outbox]",
+        path.display(),
+        pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
+    )]
+    InUse { path: PathBuf, pid: Option<u32> },
+    #[error(
+        "cannot {doing} {}; see that the disk is neither full nor read-only and that this user may write there",
+        path.display()
+    )]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+        let path = path.to_owned();
+        move |source| OpenError::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+
+    fn store(root: &Path, error: StoreError) -> OpenError {
+        match error {
+            StoreError::Io {
+                doing,
+                path,
+                source,
+            } => OpenError::Io {
+                doing,
+                path,
+                source,
+            },
+            other => OpenError::Io {
+                doing: "use",
+                path: root.to_owned(),
+                source: io::Error::other(store::words(&other)),
+            },
+        }
+    }
+}
+
+/// A handle on the outbox; clones share it. When the last one goes without [`Outbox::close`], what is pending is lost, as
+/// in a crash.
+#[derive(Clone)]
+pub struct Outbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    clock: Clock,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Outbox {
+    /// Opens the outbox, raises its epoch and starts its storage thread. Reads and checks all that is stored, so it may
+    /// take seconds. Damage is no reason to fail: it is set aside and counted.
+    pub fn open(settings: Settings, clock: Clock) -> Result<(Outbox, Opening), OpenError> {
+        let root = settings.path.clone();
+        make_dir(&root)?;
+        let lock = lock(&root)?;
+        let max_size = settings.max_size.max(MIN_SIZE);
+        let reserve = files::make_reserve(&root);
+        if let Err(error) = &reserve {
+            tracing::warn!(
+                "outbox: no room for a reserve in {}: {error}",
+                root.display()
+            );
+        }
+        let mut has_reserve = reserve.is_ok();
+        let open = || Generations::open(&root, settings.generation_size());
+        let (store, found) = match open() {
+            // sled writes when it opens. The reserve is there for a disk that has become full.
+            Err(error) if error.is_disk_full() && files::release_reserve(&root) => {
+                has_reserve = false;
+                open()
+            }
+            other => other,
+        }
+        .map_err(|error| OpenError::store(&root, error))?;
+
+        let marker = Marker::read(&root).map_err(OpenError::io("read the marker in", &root))?;
+        let kept =
+            files::read_epoch(&root).map_err(OpenError::io("read", &files::epoch_path(&root)))?;
+        let in_store = found.groups.iter().map(|group| group.place.first.epoch);
+        let epoch = 1 + in_store
+            .chain([kept])
+            .chain(
+                marker
+                    .iter()
+                    .map(|marker| marker.epoch.max(marker.ledger.epoch)),
+            )
+            .chain(found.snapshot.iter().map(|snapshot| snapshot.ledger.epoch))
+            .max()
+            .unwrap_or(0);
+
+        let now = clock.now().mono;
+        let mut book = Book::open(settings.limits(), epoch, latest(found.snapshot, &marker));
+        for group in &found.groups {
+            book.found(group.place, &group.runs);
+        }
+        let missing = book.reconcile(found.damaged, now);
+        book.set_disk_bytes(store.disk_bytes());
+        let stored = book.ledger().stored;
+        let opening = Opening {
+            epoch,
+            stored,
+            damaged: found.damaged,
+            missing,
+            is_unexpectedly_empty: stored == 0 && missing > 0,
+        };
+
+        files::write_epoch(&root, epoch)
+            .map_err(OpenError::io("write", &files::epoch_path(&root)))?;
+        let marker = Marker {
+            epoch,
+            last: book.last(),
+            ledger: book.ledger(),
+        };
+        marker
+            .write(&root)
+            .map_err(OpenError::io("write the marker in", &root))?;
+
+        let shared = Arc::new(Shared::new(book));
+        let keeper = Keeper::new(
+            shared.clone(),
+            store,
+            root.clone(),
+            max_size,
+            settings.when_full,
+            has_reserve,
+        );
+        let thread = std::thread::Builder::new()
+            .name("outbox".to_owned())
+            .spawn({
+                let clock = clock.clone();
+                move || {
+                    keeper.run(&clock);
+                    drop::<File>(lock);
+                }
+            })
+            .map_err(OpenError::io("start a thread for", &root))?;
+        let inner = Inner {
+            shared,
+            clock,
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok((
+            Outbox {
+                inner: Arc::new(inner),
+            },
+            opening,
+        ))
+    }
+
+    /// Takes records in, and numbers them. Never waits for the disk. What finds no room in memory goes by `when_full`.
+    pub fn append(&self, drafts: impl IntoIterator<Item = Draft>) {
+        let now = self.inner.clock.now().mono;
+        self.inner.shared.update(|book| {
+            for draft in drafts {
+                book.append(draft, now);
+            }
+        });
+        self.inner.shared.changed.notify_one();
+    }
+
+    /// Up to `limit` records after `after`, in the order of their ids, that are neither acknowledged nor given up. Never
+    /// waits: it shows what is in memory, and has the rest read. [`Outbox::changed`] tells when to look again.
+    pub fn peek(&self, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
+        self.inner.shared.update(|book| book.peek(after, limit))
+    }
+
+    /// The record is delivered. Acknowledging it twice, or one that never was, does nothing.
+    pub fn acknowledge(&self, id: RecordId) {
+        let now = self.inner.clock.now().mono;
+        self.inner.shared.update(|book| book.acknowledge(id, now));
+    }
+
+    /// The record cannot be delivered, ever. It is kept in `dead-letters.jsonl`, with the reason.
+    pub fn dead_letter(&self, id: RecordId, reason: &str) {
+        let now = self.inner.clock.now();
+        self.inner
+            .shared
+            .update(|book| book.dead_letter(id, reason, now.mono, now.wall));
+    }
+
+    /// Returns when there may be more to peek at; at once if there may have been since it last returned. For one reader:
+    /// of several that wait, one is woken.
+    pub async fn changed(&self) {
+        self.inner.shared.changed.notified().await;
+    }
+
+    pub fn ledger(&self) -> Ledger {
+        self.inner.shared.with(|book| book.ledger())
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.inner.shared.with(|book| book.last()).epoch
+    }
+
+    /// The last seq given to a record of this epoch; 0 if none was.
+    pub fn last_seq(&self) -> u64 {
+        self.inner.shared.with(|book| book.last()).seq
+    }
+
+    /// Commits what is pending, and ends the storage thread. Waits for the disk. Other handles may still be used, but
+    /// what they append is not written any more. Returns the ledger as it was left.
+    pub fn close(self) -> Ledger {
+        self.inner.end(Stop::Close);
+        self.ledger()
+    }
+}
+
+impl Inner {
+    fn end(&self, stop: Stop) {
+        self.shared.stop(stop);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("outbox: the storage thread had panicked; what was pending is lost");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end(Stop::Abandon);
+    }
+}
+
+/// The ledger of an outbox that no process uses, as its last commit left it. Changes nothing.
+pub fn inspect(path: &Path) -> Result<Ledger, OpenError> {
+    let _lock = lock(path)?;
+    let marker = Marker::read(path).map_err(OpenError::io("read the marker in", path))?;
+    let snapshot = Generations::snapshot(path).map_err(|error| OpenError::store(path, error))?;
+    Ok(latest(snapshot, &marker).ledger)
+}
+
+/// The snapshot, with the marker's ledger if that is newer: because the outbox was closed after the last commit, or
+/// because the generation with the last commit is gone.
+fn latest(snapshot: Option<Snapshot>, marker: &Option<Marker>) -> Snapshot {
+    let mut latest = snapshot.unwrap_or_default();
+    let age = |ledger: &Ledger| (ledger.commits, ledger.accepted);
+    if let Some(marker) = marker
+        && age(&marker.ledger) > age(&latest.ledger)
+    {
+        latest.ledger = marker.ledger;
+    }
+    latest
+}
+
+fn make_dir(root: &Path) -> Result<(), OpenError> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(root)
+        .and_then(|()| files::sync_dir(root))
+        .and_then(|()| files::sync_dir(files::parent(root)))
+        .map_err(OpenError::io("make", root))
+}
+
+fn lock(root: &Path) -> Result<File, OpenError> {
+    files::lock(root).map_err(|error| match error {
+        LockError::Held(pid) => OpenError::InUse {
+            path: root.to_owned(),
+            pid,
+        },
+        LockError::Io(source) => OpenError::Io {
+            doing: "lock",
+            path: root.to_owned(),
+            source,
+        },
+    })
+}

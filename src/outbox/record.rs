@@ -1,5 +1,5 @@
-//! The words of the outbox: what a flow wants sent ([`Draft`]), a message at rest ([`Record`]), its name ([`RecordId`]),
-//! and the numbers that must add up ([`Ledger`]).
+//! The words of the outbox: what a flow wants sent ([`Draft`]), a message at rest ([`Record`]) and its name
+//! ([`RecordId`]).
 //!
 //! Must not: know sled, MQTT or flows.
 
@@ -33,7 +33,9 @@ pub struct Draft {
 }
 
 /// The name of a record on this device, for ever: no two share it, whatever crashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct RecordId {
     /// Counts the starts of this device.
     pub epoch: u64,

@@ -1,0 +1,389 @@
+//! The books against cases, and against random walks with a disk in memory.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::outbox::record::Envelope;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LIMITS: Limits = Limits {
+    commit: SECOND,
+    commit_bytes: 8 * 1024,
+    max_pending: 20 * 1024,
+    when_full: WhenFull::DropOldest,
+};
+
+fn draft(bytes: usize) -> Draft {
+    Draft {
+        topic: "t".to_owned(),
+        payload: Bytes::from(vec![b'1'; bytes]),
+        time: Timestamp::default(),
+        retain: false,
+        envelope: Envelope::Json,
+    }
+}
+
+fn id(seq: u64) -> RecordId {
+    RecordId { epoch: 1, seq }
+}
+
+fn book(limits: Limits) -> Book {
+    Book::open(limits, 1, Snapshot::default())
+}
+
+fn seqs(records: &[Arc<Record>]) -> Vec<u64> {
+    records.iter().map(|record| record.id.seq).collect()
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[test]
+fn a_commit_is_due_before_the_oldest_record_is_an_interval_old() {
+    let mut book = book(LIMITS);
+    assert_eq!(book.due(), None);
+    book.append(draft(10), ms(5_000));
+    book.append(draft(10), ms(5_500));
+    assert_eq!(book.due(), Some(ms(5_750)));
+    book.acknowledge(id(1), ms(5_600));
+    assert_eq!(book.due(), Some(ms(6_250)), "the younger one decides now");
+    book.acknowledge(id(2), ms(5_600));
+    assert_eq!(book.due(), None, "nothing is left to write");
+}
+
+#[test]
+fn a_commit_is_due_at_once_when_half_the_memory_is_used() {
+    let mut book = book(LIMITS);
+    for _ in 0..3 {
+        book.append(draft(4_000), ms(5_000));
+    }
+    assert_eq!(book.due(), Some(Duration::ZERO));
+}
+
+#[test]
+fn full_memory_drops_by_policy() {
+    let check = |when_full, kept: &[u64]| {
+        let mut book = book(Limits {
+            when_full,
+            ..LIMITS
+        });
+        for _ in 0..6 {
+            book.append(draft(5_000), ms(0));
+        }
+        book.append(draft(30_000), ms(0));
+        let ledger = book.ledger();
+        assert!(ledger.balances(), "{ledger:?}");
+        assert_eq!(ledger.dropped_overflow_memory, 7 - kept.len() as u64);
+        assert_eq!(ledger.accepted, ledger.dropped);
+        assert_eq!(seqs(&book.peek(None, 10)), kept);
+    };
+    // The last one is larger than all of the memory: it goes, whatever the policy.
+    check(WhenFull::DropOldest, &[]);
+    check(WhenFull::DropNewest, &[1, 2, 3]);
+}
+
+#[test]
+fn what_is_acknowledged_while_it_is_written_is_settled_on_disk_later() {
+    let mut book = book(LIMITS);
+    book.append(draft(10), ms(0));
+    book.append(draft(10), ms(0));
+    let commit = book.begin(vec![]);
+    book.acknowledge(id(1), ms(10));
+    assert_eq!(
+        (
+            commit.snapshot.ledger.accepted,
+            commit.snapshot.ledger.stored
+        ),
+        (2, 2)
+    );
+    assert!(commit.snapshot.ledger.balances());
+    book.committed(commit, 1, 0, ms(20));
+    let ledger = book.ledger();
+    assert_eq!(
+        (ledger.acknowledged, ledger.stored, ledger.pending),
+        (1, 1, 0)
+    );
+    assert_eq!(
+        book.due(),
+        Some(ms(1_020)),
+        "the disk still shows it as stored"
+    );
+    let commit = book.begin(vec![1]);
+    assert!(commit.settled.is_empty() && commit.groups.is_empty());
+    assert!(commit.snapshot.settled.contains(id(1)));
+}
+
+#[test]
+fn a_generation_may_go_only_when_the_commit_says_it_is_settled() {
+    let mut book = book(LIMITS);
+    book.append(draft(10), ms(0));
+    let commit = book.begin(vec![]);
+    book.committed(commit, 1, 0, ms(0));
+    let commit = book.begin(vec![1]);
+    book.acknowledge(id(1), ms(0));
+    assert!(
+        commit.settled.is_empty(),
+        "it was not settled when the commit began"
+    );
+    book.committed(commit, 2, 0, ms(0));
+    assert_eq!(book.begin(vec![1, 2]).settled, [1, 2]);
+}
+
+#[test]
+fn a_group_given_up_does_not_come_back_after_a_restart() {
+    let mut book = book(LIMITS);
+    for _ in 0..4 {
+        book.append(draft(4_000), ms(0));
+        let commit = book.begin(vec![]);
+        book.committed(commit, 1, 0, ms(0));
+    }
+    assert_eq!(book.drop_group(id(3), Reason::Damaged, ms(0)), 1);
+    let ledger = book.ledger();
+    assert!(ledger.balances() && ledger.dropped_damaged == 1);
+    assert_eq!(seqs(&book.peek(None, 10)), [1, 2, 4]);
+    let settled = book.begin(vec![]).snapshot.settled;
+    assert!(settled.contains(id(3)) && !settled.contains(id(4)));
+}
+
+#[test]
+fn acknowledging_what_is_not_there_does_nothing() {
+    let mut book = book(LIMITS);
+    book.append(draft(10), ms(0));
+    for other in [
+        id(0),
+        id(2),
+        RecordId { epoch: 0, seq: 1 },
+        RecordId { epoch: 9, seq: 1 },
+    ] {
+        book.acknowledge(other, ms(0));
+    }
+    book.acknowledge(id(1), ms(0));
+    book.acknowledge(id(1), ms(0));
+    let ledger = book.ledger();
+    assert_eq!(
+        (ledger.accepted, ledger.acknowledged, ledger.pending),
+        (1, 1, 0)
+    );
+}
+
+#[test]
+fn a_record_found_in_two_generations_counts_once() {
+    let mut book = book(LIMITS);
+    assert_eq!(
+        book.found(
+            Place {
+                generation: 2,
+                first: id(3)
+            },
+            &[(3, 9)]
+        ),
+        7
+    );
+    assert_eq!(
+        book.found(
+            Place {
+                generation: 1,
+                first: id(1)
+            },
+            &[(1, 2)]
+        ),
+        2
+    );
+    assert_eq!(
+        book.found(
+            Place {
+                generation: 1,
+                first: id(3)
+            },
+            &[(3, 5)]
+        ),
+        0
+    );
+    assert_eq!(
+        book.found(
+            Place {
+                generation: 1,
+                first: id(6)
+            },
+            &[(6, 9)]
+        ),
+        0
+    );
+    book.reconcile(0, ms(0));
+    assert_eq!(book.ledger().stored, 9);
+}
+
+/// A pseudo-random sequence from a seed (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}
+
+/// A disk in memory: what it holds is what a reopened book gets. By generation: its last snapshot and its groups.
+#[derive(Default)]
+struct Disk(BTreeMap<u32, (Snapshot, Groups)>);
+
+type Groups = BTreeMap<RecordId, Vec<Arc<Record>>>;
+
+impl Disk {
+    fn write(&mut self, commit: &Commit, generation: u32) {
+        let (snapshot, groups) = self.0.entry(generation).or_default();
+        *snapshot = commit.snapshot.clone();
+        for records in &commit.groups {
+            groups.insert(records[0].id, records.clone());
+        }
+    }
+
+    fn read(&self, place: Place) -> Vec<Arc<Record>> {
+        self.0[&place.generation].1[&place.first].clone()
+    }
+
+    fn open(&self, limits: Limits, epoch: u64, now: Duration) -> Book {
+        let newest_first = || self.0.iter().rev();
+        let mut last = Snapshot::default();
+        for (_, (snapshot, _)) in newest_first() {
+            if snapshot.ledger.commits > last.ledger.commits {
+                last = snapshot.clone();
+            }
+        }
+        let accepted = last.ledger.accepted;
+        let mut book = Book::open(limits, epoch, last);
+        for (generation, (_, groups)) in newest_first() {
+            for (first, records) in groups {
+                let runs: Vec<_> = records.iter().map(|r| (r.id.seq, r.id.seq)).collect();
+                let place = Place {
+                    generation: *generation,
+                    first: *first,
+                };
+                book.found(place, &runs);
+            }
+        }
+        assert_eq!(book.reconcile(0, now), 0, "nothing is missing");
+        assert_eq!(
+            book.ledger().accepted,
+            accepted,
+            "and nothing was there twice"
+        );
+        book
+    }
+}
+
+/// Whatever happens in whatever order, the ledger adds up, nothing is shown that is settled, and all that is live
+/// is shown, in order.
+#[test]
+fn a_random_walk_keeps_every_record_accounted_for() {
+    for seed in 1..=60 {
+        println!("seed {seed}");
+        walk(seed);
+    }
+}
+
+fn walk(seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let when_full = [WhenFull::DropOldest, WhenFull::DropNewest][random.below(2) as usize];
+    let limits = Limits {
+        when_full,
+        ..LIMITS
+    };
+    let (mut now, mut epoch, mut generation) = (ms(0), 1, 1);
+    let mut disk = Disk::default();
+    let mut book = book(limits);
+    let mut commit: Option<Commit> = None;
+    let (mut gone, mut has_failed) = (BTreeSet::new(), false);
+    for _ in 0..600 {
+        now += ms(random.below(300));
+        match random.below(12) {
+            0..=3 => {
+                for _ in 0..random.below(12) {
+                    book.append(draft(random.below(900) as usize), now);
+                }
+            }
+            4..=6 => {
+                let seen = book.peek(None, 40);
+                for record in &seen {
+                    assert!(!gone.contains(&record.id), "{:?} came back", record.id);
+                    if random.below(3) > 0 {
+                        book.acknowledge(record.id, now);
+                        gone.insert(record.id);
+                    }
+                }
+                if let Some(record) = seen.last() {
+                    book.dead_letter(record.id, "test", now, Timestamp::default());
+                    gone.insert(record.id);
+                }
+            }
+            7 | 8 if commit.is_none() => commit = Some(book.begin((1..=generation).collect())),
+            7..=9 => {
+                if let Some(commit) = commit.take() {
+                    match random.below(6) {
+                        0 => book.failed(commit),
+                        // It failed, but it is on disk all the same.
+                        1 => {
+                            disk.write(&commit, generation);
+                            generation += 1;
+                            book.failed(commit);
+                            // What follows a failure is tried again before anything is refused.
+                            has_failed = true;
+                        }
+                        2 if !has_failed => book.refuse(commit),
+                        _ => {
+                            generation += u32::from(random.below(3) == 0);
+                            disk.write(&commit, generation);
+                            disk.0
+                                .retain(|of, _| !commit.settled.contains(of) || *of == generation);
+                            book.committed(commit, generation, 1, now);
+                            has_failed = false;
+                        }
+                    }
+                }
+            }
+            10 if random.below(4) == 0 => {
+                let oldest = book.groups.values().map(|group| group.generation).min();
+                book.drop_generation(oldest.unwrap_or(1), Reason::OverflowDisk, now);
+            }
+            // A crash: back to what the disk holds. What it forgot may be sent again.
+            11 if random.below(4) == 0 => {
+                epoch += 1;
+                commit = None;
+                gone.clear();
+                book = disk.open(limits, epoch, now);
+            }
+            _ => {}
+        }
+        check_book(&mut book, &disk, seed);
+    }
+}
+
+fn check_book(book: &mut Book, disk: &Disk, seed: u64) {
+    let ledger = book.ledger();
+    assert!(ledger.balances(), "seed {seed}: {ledger:?}");
+    assert_eq!(ledger.pending, book.pending.len() as u64, "seed {seed}");
+    assert!(book.pending_bytes <= book.limits.max_pending, "seed {seed}");
+    assert!(book.loaded_bytes <= READ_AHEAD_BYTES, "seed {seed}");
+    let mut seen = Vec::new();
+    loop {
+        let batch = book.peek(seen.last().copied(), 17);
+        seen.extend(batch.iter().map(|record| record.id));
+        if let Some(place) = book.wanted() {
+            book.load(place.first, disk.read(place));
+        } else if batch.is_empty() {
+            break;
+        }
+    }
+    assert!(
+        seen.is_sorted_by(|a, b| a < b),
+        "seed {seed}: in order, none twice"
+    );
+    assert_eq!(
+        seen.len() as u64,
+        ledger.stored + ledger.pending,
+        "seed {seed}: all live"
+    );
+}

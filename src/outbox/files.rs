@@ -1,0 +1,231 @@
+//! The small files beside the store: the lock, the marker, the epoch, the reserve and the dead letters.
+//!
+//! What must survive a power cut is written to a new file, synced, renamed over the old one, and the directory synced.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::book::DeadLetter;
+use super::ledger::Ledger;
+use super::record::{Record, RecordId};
+
+pub(super) const DAMAGED: &str = "damaged";
+const RESERVE_BYTES: usize = 1024 * 1024;
+/// The file of dead letters is put aside at this size, in the place of the one before.
+const DEAD_LETTERS_BYTES: u64 = 1024 * 1024;
+const DEAD_LETTER_PAYLOAD_BYTES: usize = 16 * 1024;
+
+/// What is known about the store without sled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Marker {
+    pub(super) epoch: u64,
+    pub(super) last: RecordId,
+    pub(super) ledger: Ledger,
+}
+
+impl Marker {
+    /// `None` if there is none, or none that can be read.
+    pub(super) fn read(root: &Path) -> io::Result<Option<Marker>> {
+        let text = read_if_there(&root.join("marker.json"))?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    pub(super) fn write(&self, root: &Path) -> io::Result<()> {
+        let text = serde_json::to_string(self).expect("numbers always have a JSON form");
+        replace(&root.join("marker.json"), text.as_bytes())
+    }
+}
+
+/// The file beside the outbox that keeps the epoch when the outbox is deleted.
+pub(super) fn epoch_path(root: &Path) -> PathBuf {
+    let mut name = root.as_os_str().to_owned();
+    name.push(".epoch");
+    PathBuf::from(name)
+}
+
+/// The last epoch, or 0 if there is none that can be read.
+pub(super) fn read_epoch(root: &Path) -> io::Result<u64> {
+    let text = read_if_there(&epoch_path(root))?;
+    Ok(text.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+}
+
+pub(super) fn write_epoch(root: &Path, epoch: u64) -> io::Result<()> {
+    replace(&epoch_path(root), format!("{epoch}\n").as_bytes())
+}
+
+/// Text that is not UTF-8 is damage, not a failure to read.
+fn read_if_there(path: &Path) -> io::Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8(bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let mut file = File::create(&new)?;
+    file.write_all(contents)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_dir(parent(path))
+}
+
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// The directory that a path lies in; for a plain name that is the current one.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+/// Why the lock was not to be had.
+pub(super) enum LockError {
+    /// Another process has it; its pid if it left one.
+    Held(Option<u32>),
+    Io(io::Error),
+}
+
+/// Takes the lock of an outbox. It is released when the file is closed.
+pub(super) fn lock(root: &Path) -> Result<File, LockError> {
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(root.join("lock"))
+        .map_err(LockError::Io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(LockError::Held(pid.trim().parse().ok()));
+        }
+        Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
+    }
+    // The pid only helps whoever finds the outbox in use. On a full disk it may be missing.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+/// Makes sure that there is a file to give up when the disk is full. Holes would reserve nothing, so it is written.
+pub(super) fn make_reserve(root: &Path) -> io::Result<()> {
+    let path = root.join("reserve");
+    if fs::metadata(&path).is_ok_and(|data| data.len() == RESERVE_BYTES as u64) {
+        return Ok(());
+    }
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&vec![0xa5; RESERVE_BYTES])?;
+        file.sync_all()
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&path);
+    }
+    written
+}
+
+/// Gives up the reserve; whether there was one.
+pub(super) fn release_reserve(root: &Path) -> bool {
+    fs::remove_file(root.join("reserve")).is_ok()
+}
+
+/// Keeps `damaged/` within a size: the oldest go first, but the newest always stays.
+pub(super) fn prune_damaged(damaged: &Path, bytes_max: u64) {
+    let Ok(entries) = fs::read_dir(damaged) else {
+        return;
+    };
+    let mut entries: Vec<_> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let changed = entry.metadata().ok()?.modified().ok()?;
+            Some((changed, size_of(&entry.path()), entry.path()))
+        })
+        .collect();
+    entries.sort();
+    let mut total: u64 = entries.iter().map(|(_, size, _)| size).sum();
+    let last = entries.len().saturating_sub(1);
+    for (_, size, path) in &entries[..last] {
+        if total <= bytes_max {
+            return;
+        }
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        };
+        match removed {
+            Ok(()) => total -= size,
+            Err(error) => tracing::warn!("outbox: cannot remove {}: {error}", path.display()),
+        }
+    }
+}
+
+fn size_of(path: &Path) -> u64 {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| size_of(&entry.path())).sum(),
+        Err(_) => fs::metadata(path).map_or(0, |data| data.len()),
+    }
+}
+
+#[derive(Serialize)]
+struct LetterLine<'a> {
+    epoch: u64,
+    seq: u64,
+    reason: &'a str,
+    given_up: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_bytes: Option<usize>,
+}
+
+/// Appends letters to `dead-letters.jsonl` and syncs it. Long payloads are cut; `payload_bytes` is the true length.
+pub(super) fn write_dead_letters<'a>(
+    root: &Path,
+    letters: impl Iterator<Item = (&'a DeadLetter, Option<&'a Record>)>,
+) -> io::Result<()> {
+    let path = root.join("dead-letters.jsonl");
+    if fs::metadata(&path).is_ok_and(|data| data.len() >= DEAD_LETTERS_BYTES) {
+        fs::rename(&path, root.join("dead-letters.1.jsonl"))?;
+    }
+    let mut lines = Vec::new();
+    for (letter, record) in letters {
+        let draft = record.map(|record| &record.draft);
+        let line = LetterLine {
+            epoch: letter.id.epoch,
+            seq: letter.id.seq,
+            reason: &letter.reason,
+            given_up: letter.time.to_string(),
+            time: draft.map(|draft| draft.time.to_string()),
+            topic: draft.map(|draft| draft.topic.as_str()),
+            payload: draft.map(|draft| {
+                let shown = draft.payload.len().min(DEAD_LETTER_PAYLOAD_BYTES);
+                String::from_utf8_lossy(&draft.payload[..shown]).into_owned()
+            }),
+            payload_bytes: draft.map(|draft| draft.payload.len()),
+        };
+        serde_json::to_writer(&mut lines, &line)?;
+        lines.push(b'\n');
+    }
+    let mut file = File::options().append(true).create(true).open(&path)?;
+    file.write_all(&lines)?;
+    file.sync_data()
+}

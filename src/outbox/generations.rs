@@ -1,0 +1,597 @@
+//! A [`Store`] made of *generations*: small sled stores, of which the newest is written to. See decision 0002.
+//!
+//! This is the only file that names sled. What it must make up for: `flush` does not fsync, damage can panic, a full disk
+//! leaves an error that stays, and the lock of a closed store is released a little late.
+//!
+//! Must not: know what is pending, settled or dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::book::{Commit, Place};
+use super::files;
+use super::group::{Snapshot, decode_records, decode_snapshot, encode_records, encode_snapshot};
+use super::record::{Record, RecordId};
+use super::store::{Found, FoundGroup, Store, StoreError, Written, words};
+
+/// Sorts after every group.
+const SNAPSHOT_KEY: [u8; 16] = [0xff; 16];
+const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+/// The name that sled 0.34 gives the file it writes to, and the directory for what is too large for it.
+const SLED_FILE: &str = "db";
+const SLED_BLOBS: &str = "blobs";
+/// sled lets go of its lock only when its last background job ends.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// One sled store.
+struct Generation {
+    number: u32,
+    dir: PathBuf,
+    db: sled::Db,
+    file: File,
+    blobs: BTreeSet<std::ffi::OsString>,
+}
+
+impl Generation {
+    fn open(dir: PathBuf, number: u32) -> Result<Generation, StoreError> {
+        let file_path = dir.join(SLED_FILE);
+        // sled writes a summary of its file when it opens it. That must not outlive what it sums up.
+        if let Ok(file) = File::open(&file_path) {
+            file.sync_all().map_err(io_error("sync", &file_path))?;
+        }
+        let config = sled::Config::new()
+            .path(&dir)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        let mut tries = 0;
+        let db = loop {
+            match guarded(&dir, "open", || config.open()) {
+                Err(StoreError::Io { source, .. })
+                    if tries < LOCK_TRIES && source.to_string().contains("acquire lock") =>
+                {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                other => break other?,
+            }
+        };
+        let file = File::open(&file_path).map_err(io_error("open", &file_path))?;
+        let mut generation = Generation {
+            number,
+            dir,
+            db,
+            file,
+            blobs: BTreeSet::new(),
+        };
+        generation.sync()?;
+        files::sync_dir(&generation.dir).map_err(io_error("sync", &generation.dir))?;
+        Ok(generation)
+    }
+
+    /// Makes what was written durable.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let Generation {
+            dir,
+            db,
+            file,
+            blobs,
+            ..
+        } = self;
+        guarded(dir, "write to", || db.flush())?;
+        let blob_dir = dir.join(SLED_BLOBS);
+        let mut sync_blobs = || -> io::Result<()> {
+            let names: BTreeSet<_> = fs::read_dir(&blob_dir)?
+                .map(|entry| entry.map(|entry| entry.file_name()))
+                .collect::<io::Result<_>>()?;
+            for name in names.difference(blobs) {
+                match File::open(blob_dir.join(name)).and_then(|blob| blob.sync_all()) {
+                    // sled removes what it no longer needs in the background.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    result => result?,
+                }
+            }
+            if *blobs != names {
+                files::sync_dir(&blob_dir)?;
+            }
+            *blobs = names;
+            Ok(())
+        };
+        sync_blobs().map_err(io_error("sync", &blob_dir))?;
+        // Not only the data: the file's length changes, too.
+        file.sync_data().map_err(io_error("sync", dir))
+    }
+
+    fn size(&self) -> u64 {
+        self.db.size_on_disk().unwrap_or(0)
+    }
+
+    /// Reads whatever can be read, from both ends if something in the middle cannot.
+    fn entries(&self) -> (BTreeMap<Vec<u8>, Vec<u8>>, Option<String>) {
+        let mut entries = BTreeMap::new();
+        let mut read = |from_end: bool| -> Option<String> {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let mut iter = self.db.iter();
+                while let Some(entry) = if from_end {
+                    iter.next_back()
+                } else {
+                    iter.next()
+                } {
+                    match entry {
+                        Ok((key, value)) => entries.insert(key.to_vec(), value.to_vec()),
+                        Err(error) => return Some(error.to_string()),
+                    };
+                }
+                None
+            }));
+            result.unwrap_or_else(|_| Some("sled panicked".to_owned()))
+        };
+        let problem = read(false);
+        if problem.is_some() {
+            read(true);
+        }
+        (entries, problem)
+    }
+}
+
+/// A store made of generations. Commits go to the newest; older ones are opened only to be read.
+pub(super) struct Generations {
+    root: PathBuf,
+    /// A new generation is begun past this many bytes.
+    size_max: u64,
+    writer: Option<Generation>,
+    reader: Option<Generation>,
+    sizes: BTreeMap<u32, u64>,
+    next: u32,
+}
+
+impl Generations {
+    /// Opens a store and checks all that is in it. Damage is moved to `damaged/`; only what cannot be read or written
+    /// for now is an error.
+    pub(super) fn open(root: &Path, size_max: u64) -> Result<(Generations, Found), StoreError> {
+        let mut store = Generations {
+            root: root.to_owned(),
+            size_max,
+            writer: None,
+            reader: None,
+            sizes: BTreeMap::new(),
+            next: 1,
+        };
+        let damaged_dir = root.join(files::DAMAGED);
+        let set_aside = if damaged_dir.is_dir() {
+            list(&damaged_dir)?
+        } else {
+            Vec::new()
+        };
+        let numbers = list(root)?;
+        store.next = numbers.iter().chain(&set_aside).max().map_or(1, |n| n + 1);
+        let mut found = Found::default();
+        for (position, number) in numbers.iter().rev().enumerate() {
+            store.take_in(*number, position == 0, &mut found)?;
+        }
+        Ok((store, found))
+    }
+
+    /// The newest snapshot, and nothing else.
+    pub(super) fn snapshot(root: &Path) -> Result<Option<Snapshot>, StoreError> {
+        for number in list(root)?.into_iter().rev() {
+            let dir = dir_of(root, number);
+            let generation = match Generation::open(dir.clone(), number) {
+                Ok(generation) => generation,
+                Err(error) if error.is_damage() => continue,
+                Err(error) => return Err(error),
+            };
+            let value = guarded(&dir, "read", || generation.db.get(SNAPSHOT_KEY));
+            if let Ok(Some(value)) = value
+                && let Ok(snapshot) = decode_snapshot(&value)
+            {
+                return Ok(Some(snapshot));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_in(
+        &mut self,
+        number: u32,
+        is_newest: bool,
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
+        let dir = dir_of(&self.root, number);
+        let generation = match Generation::open(dir.clone(), number) {
+            Ok(generation) => generation,
+            Err(error) if error.is_damage() => {
+                tracing::error!(
+                    "outbox: {} cannot be opened and is moved to {}: {}",
+                    dir.display(),
+                    files::DAMAGED,
+                    words(&error)
+                );
+                self.move_aside(number)?;
+                found.damaged += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.sizes.insert(number, generation.size());
+        let (entries, problem) = generation.entries();
+        let mut intact = Vec::new();
+        let mut bad = Vec::new();
+        for (key, value) in entries {
+            if key == SNAPSHOT_KEY {
+                match decode_snapshot(&value) {
+                    Ok(snapshot) => {
+                        let best = found.snapshot.as_ref().map(|best| best.ledger.commits);
+                        if best < Some(snapshot.ledger.commits) {
+                            found.snapshot = Some(snapshot);
+                        }
+                    }
+                    Err(_) => bad.push((key, value)),
+                }
+                continue;
+            }
+            let group = id_of(&key).and_then(|first| {
+                let records = decode_records(first.epoch, &value).ok()?;
+                let place = Place {
+                    generation: number,
+                    first,
+                };
+                (records.first()?.id == first).then(|| FoundGroup {
+                    place,
+                    runs: runs(&records),
+                })
+            });
+            match group {
+                Some(group) => intact.push((group, value)),
+                None => bad.push((key, value)),
+            }
+        }
+        for (key, value) in &bad {
+            found.damaged += 1;
+            tracing::error!(
+                "outbox: a group in {} is damaged; a copy is kept in {}",
+                dir.display(),
+                files::DAMAGED
+            );
+            self.keep_copy(number, key, value);
+            // What stays behind would be found, and counted, again.
+            guarded(&dir, "remove from", || generation.db.remove(key))?;
+        }
+        let Some(problem) = problem else {
+            found
+                .groups
+                .extend(intact.into_iter().map(|(group, _)| group));
+            if is_newest {
+                self.writer = Some(generation);
+            }
+            return Ok(());
+        };
+        found.damaged += 1;
+        tracing::error!(
+            "outbox: part of {} cannot be read ({problem}); what can be is copied, and it is moved to {}",
+            dir.display(),
+            files::DAMAGED
+        );
+        drop(generation);
+        self.rescue(number, intact, found)
+    }
+
+    /// Copies what could be read of a damaged generation to a new one. Without room for that, it stays where it is.
+    fn rescue(
+        &mut self,
+        number: u32,
+        intact: Vec<(FoundGroup, Vec<u8>)>,
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
+        let copied = self.begin_generation().and_then(|mut copy| {
+            let mut batch = sled::Batch::default();
+            for (group, value) in &intact {
+                batch.insert(&key_of(group.place.first), value.as_slice());
+            }
+            if let Some(snapshot) = &found.snapshot {
+                batch.insert(&SNAPSHOT_KEY, encode_snapshot(snapshot));
+            }
+            guarded(&copy.dir, "write to", || copy.db.apply_batch(batch))?;
+            copy.sync()?;
+            self.sizes.insert(copy.number, copy.size());
+            Ok(copy.number)
+        });
+        let generation = match copied {
+            Ok(copy) => {
+                self.move_aside(number)?;
+                copy
+            }
+            Err(error) => {
+                tracing::warn!("outbox: the copy failed: {}", words(&error));
+                number
+            }
+        };
+        found
+            .groups
+            .extend(intact.into_iter().map(|(mut group, _)| {
+                group.place.generation = generation;
+                group
+            }));
+        Ok(())
+    }
+
+    fn begin_generation(&mut self) -> Result<Generation, StoreError> {
+        let number = self.next;
+        self.next += 1;
+        let dir = dir_of(&self.root, number);
+        let made = fs::create_dir(&dir)
+            .map_err(io_error("make", &dir))
+            .and_then(|()| Generation::open(dir.clone(), number))
+            .and_then(|generation| {
+                files::sync_dir(&self.root).map_err(io_error("sync", &self.root))?;
+                Ok(generation)
+            });
+        if made.is_err() {
+            // Nothing was ever committed to it.
+            let _ = fs::remove_dir_all(&dir);
+        }
+        made
+    }
+
+    fn move_aside(&mut self, number: u32) -> Result<(), StoreError> {
+        let damaged = self.root.join(files::DAMAGED);
+        let from = dir_of(&self.root, number);
+        self.sizes.remove(&number);
+        fs::create_dir_all(&damaged)
+            .and_then(|()| fs::rename(&from, dir_of(&damaged, number)))
+            .and_then(|()| files::sync_dir(&damaged))
+            .and_then(|()| files::sync_dir(&self.root))
+            .map_err(io_error("move aside", &from))?;
+        files::prune_damaged(&damaged, self.size_max * 2);
+        Ok(())
+    }
+
+    fn keep_copy(&self, number: u32, key: &[u8], value: &[u8]) {
+        let damaged = self.root.join(files::DAMAGED);
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = damaged.join(format!("group-{number:08x}-{key}"));
+        let kept = fs::create_dir_all(&damaged).and_then(|()| fs::write(&path, value));
+        if let Err(error) = kept {
+            tracing::warn!("outbox: cannot write {}: {error}", path.display());
+        }
+        files::prune_damaged(&damaged, self.size_max * 2);
+    }
+
+    fn generation(&mut self, number: u32) -> Result<&Generation, StoreError> {
+        if let Some(writer) = &self.writer
+            && writer.number == number
+        {
+            return Ok(self.writer.as_ref().expect("it was just looked at"));
+        }
+        if self
+            .reader
+            .as_ref()
+            .is_none_or(|reader| reader.number != number)
+        {
+            self.reader = None;
+            self.reader = Some(Generation::open(dir_of(&self.root, number), number)?);
+        }
+        Ok(self.reader.as_ref().expect("it was just opened"))
+    }
+
+    fn try_commit(&mut self, writer: &mut Generation, commit: &Commit) -> Result<u64, StoreError> {
+        let mut batch = sled::Batch::default();
+        let mut bytes = 0;
+        let mut insert = |key: [u8; 16], value: Vec<u8>| {
+            bytes += (key.len() + value.len()) as u64;
+            batch.insert(&key, value);
+        };
+        for records in &commit.groups {
+            if let Some(first) = records.first() {
+                insert(key_of(first.id), encode_records(records));
+            }
+        }
+        insert(SNAPSHOT_KEY, encode_snapshot(&commit.snapshot));
+        guarded(&writer.dir, "write to", || writer.db.apply_batch(batch))?;
+        writer.sync()?;
+        self.sizes.insert(writer.number, writer.size());
+        Ok(bytes)
+    }
+}
+
+impl Store for Generations {
+    fn commit(&mut self, commit: &Commit) -> Result<Written, StoreError> {
+        let current = self
+            .writer
+            .take()
+            .filter(|writer| writer.size() < self.size_max);
+        let is_first = current.is_none();
+        let mut writer = match current {
+            Some(writer) => writer,
+            None => self.begin_generation()?,
+        };
+        match self.try_commit(&mut writer, commit) {
+            Ok(bytes) => {
+                let generation = writer.number;
+                self.writer = Some(writer);
+                Ok(Written {
+                    generation,
+                    bytes,
+                    is_first,
+                })
+            }
+            Err(error) => {
+                let dir = writer.dir.clone();
+                close(writer);
+                if is_first {
+                    let _ = fs::remove_dir_all(&dir);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn read(&mut self, place: Place) -> Result<Vec<Arc<Record>>, StoreError> {
+        let generation = self.generation(place.generation)?;
+        let path = generation.dir.clone();
+        let value = guarded(&path, "read", || generation.db.get(key_of(place.first)))?;
+        let value = value.ok_or_else(|| StoreError::Damaged {
+            path: path.clone(),
+            detail: "a group that was there is gone".to_owned(),
+        })?;
+        decode_records(place.first.epoch, &value).map_err(|source| StoreError::Group {
+            path,
+            first: place.first,
+            source,
+        })
+    }
+
+    fn quarantine(&mut self, place: Place) {
+        let key = key_of(place.first);
+        let value = self
+            .generation(place.generation)
+            .and_then(|generation| guarded(&generation.dir, "read", || generation.db.get(key)));
+        if let Ok(Some(value)) = value {
+            self.keep_copy(place.generation, &key, &value);
+        }
+    }
+
+    fn generations(&self) -> Vec<u32> {
+        self.sizes.keys().copied().collect()
+    }
+
+    fn remove(&mut self, generation: u32) {
+        if let Some(reader) = self.reader.take_if(|reader| reader.number == generation) {
+            close(reader);
+        }
+        let dir = dir_of(&self.root, generation);
+        match fs::remove_dir_all(&dir) {
+            Ok(()) => {
+                self.sizes.remove(&generation);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.sizes.remove(&generation);
+            }
+            Err(error) => tracing::warn!("outbox: cannot remove {}: {error}", dir.display()),
+        }
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.sizes.values().sum()
+    }
+}
+
+/// sled may panic when it closes a store that had an error.
+fn close(generation: Generation) {
+    if catch_unwind(AssertUnwindSafe(|| drop(generation))).is_err() {
+        tracing::debug!("outbox: sled panicked when it closed a store");
+    }
+}
+
+/// Calls sled and turns its errors and panics into ours.
+fn guarded<T>(
+    path: &Path,
+    doing: &'static str,
+    call: impl FnOnce() -> sled::Result<T>,
+) -> Result<T, StoreError> {
+    let damaged = |detail: String| StoreError::Damaged {
+        path: path.to_owned(),
+        detail,
+    };
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        // A file is shorter than it should be, or not what it should be. Trying again would not help.
+        Ok(Err(sled::Error::Io(source)))
+            if matches!(
+                source.kind(),
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::InvalidData
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::IsADirectory
+            ) =>
+        {
+            Err(damaged(source.to_string()))
+        }
+        Ok(Err(sled::Error::Io(source))) => Err(StoreError::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }),
+        Ok(Err(error)) => Err(damaged(error.to_string())),
+        Err(_) => Err(damaged("sled panicked".to_owned())),
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        doing,
+        path,
+        source,
+    }
+}
+
+fn runs(records: &[Arc<Record>]) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for record in records {
+        let seq = record.id.seq;
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == seq => *last = seq,
+            _ => runs.push((seq, seq)),
+        }
+    }
+    runs
+}
+
+fn key_of(id: RecordId) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&id.epoch.to_be_bytes());
+    key[8..].copy_from_slice(&id.seq.to_be_bytes());
+    key
+}
+
+fn id_of(key: &[u8]) -> Option<RecordId> {
+    let (epoch, seq) = key.split_first_chunk::<8>()?;
+    Some(RecordId {
+        epoch: u64::from_be_bytes(*epoch),
+        seq: u64::from_be_bytes(seq.try_into().ok()?),
+    })
+}
+
+fn dir_of(root: &Path, number: u32) -> PathBuf {
+    root.join(format!("gen-{number:08x}"))
+}
+
+/// The numbers of the generations in a directory, in order.
+fn list(root: &Path) -> Result<Vec<u32>, StoreError> {
+    let read = || -> io::Result<Vec<u32>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(root)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("gen-"));
+            numbers.extend(number.and_then(|hex| u32::from_str_radix(hex, 16).ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    };
+    read().map_err(io_error("list", root))
+}
+
+/// Changes one byte of a group so that sled does not notice.
+#[cfg(test)]
+pub(super) fn damage_group(dir: &Path, first: RecordId) {
+    let mut generation = Generation::open(dir.to_owned(), 0).expect("it opens");
+    let mut value = generation
+        .db
+        .get(key_of(first))
+        .expect("readable")
+        .expect("there")
+        .to_vec();
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    generation
+        .db
+        .insert(key_of(first), value)
+        .expect("writable");
+    generation.sync().expect("writable");
+}

@@ -1,0 +1,615 @@
+//! The storage thread: writes what is due, reads what is wanted, removes what is settled, and copes with a disk that
+//! fails. It is the only part of the outbox that waits for the disk, and it never does so while it holds the books.
+//!
+//! [`Keeper::step`] does what is due at a time that is passed in; the thread only calls it again and again.
+//!
+//! Terms: *trouble* is the state after a failed commit, until one succeeds. Records stay pending meanwhile, within the
+//! memory they may use.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::book::{Book, Commit, DeadLetter, Place, WhenFull};
+use super::files::{self, Marker};
+use super::group::size_of;
+use super::ledger::{Ledger, Reason};
+use super::store::{Store, StoreError, Written, words};
+use crate::runtime::clock::{Clock, Now};
+
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The marker costs a few blocks of flash, so it is not written with every commit.
+const MARKER_EVERY: Duration = Duration::from_secs(300);
+/// sled's file grows by up to this much for a byte handed to it, plus a fixed part per commit.
+const GROWTH: u64 = 6;
+const GROWTH_PER_COMMIT: u64 = 64 * 1024;
+
+/// What the handles and the storage thread share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    /// One permit for one reader: there may be more to peek at.
+    pub(super) changed: Notify,
+}
+
+struct State {
+    book: Book,
+    /// There may be something to do earlier than the thread thought when it went to sleep.
+    is_poked: bool,
+    stop: Option<Stop>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Write everything first.
+    Close,
+    /// Write nothing more.
+    Abandon,
+}
+
+impl Shared {
+    pub(super) fn new(book: Book) -> Shared {
+        Shared {
+            state: Mutex::new(State {
+                book,
+                is_poked: false,
+                stop: None,
+            }),
+            work: Condvar::new(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Every change of the books is complete when it returns, so a panic elsewhere leaves them usable.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at or changes the books, without waking anyone.
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        change(&mut self.state().book)
+    }
+
+    /// Changes the books, and wakes the storage thread if that gives it something to do earlier than before.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        let mut state = self.state();
+        let before = state.book.due();
+        let result = change(&mut state.book);
+        let due = state.book.due();
+        let is_earlier = due.is_some() && before.is_none_or(|before| due < Some(before));
+        if (is_earlier || state.book.is_wanted()) && !state.is_poked {
+            state.is_poked = true;
+            self.work.notify_one();
+        }
+        result
+    }
+
+    pub(super) fn stop(&self, stop: Stop) {
+        self.state().stop.get_or_insert(stop);
+        self.work.notify_one();
+    }
+}
+
+pub(super) struct Keeper<S> {
+    shared: Arc<Shared>,
+    store: S,
+    root: PathBuf,
+    max_size: u64,
+    when_full: WhenFull,
+    trouble: Option<Trouble>,
+    /// A group that could not be read, and when to try again.
+    unread: Option<(Place, Duration)>,
+    marker_at: Option<Duration>,
+    /// When to make the reserve again, if there is none.
+    reserve_at: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    since: Duration,
+    pause: Duration,
+    retry_at: Duration,
+}
+
+impl<S: Store> Keeper<S> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        store: S,
+        root: PathBuf,
+        max_size: u64,
+        when_full: WhenFull,
+        has_reserve: bool,
+    ) -> Keeper<S> {
+        Keeper {
+            shared,
+            store,
+            root,
+            max_size,
+            when_full,
+            trouble: None,
+            unread: None,
+            marker_at: None,
+            reserve_at: (!has_reserve).then_some(Duration::ZERO),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self, clock: &Clock) {
+        loop {
+            let next = self.step(clock.now());
+            let shared = self.shared.clone();
+            let mut state = shared.state();
+            while state.stop.is_none() && !state.is_poked {
+                let wait = next.map(|next| next.saturating_sub(clock.now().mono));
+                if wait == Some(Duration::ZERO) {
+                    break;
+                }
+                state = match wait {
+                    None => shared
+                        .work
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner),
+                    Some(wait) => {
+                        shared
+                            .work
+                            .wait_timeout(state, wait)
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .0
+                    }
+                };
+            }
+            state.is_poked = false;
+            let stop = state.stop;
+            drop(state);
+            match stop {
+                None => {}
+                Some(Stop::Close) => return self.finish(clock.now()),
+                Some(Stop::Abandon) => return,
+            }
+        }
+    }
+
+    /// Does what is due. Returns when there will be something to do again, if nothing happens before.
+    pub(super) fn step(&mut self, now: Now) -> Option<Duration> {
+        self.read_wanted(now);
+        if self
+            .trouble
+            .is_none_or(|trouble| trouble.retry_at <= now.mono)
+        {
+            let is_due = |book: &mut Book| book.due().is_some_and(|due| due <= now.mono);
+            while self.shared.with(is_due) && self.commit(now) {}
+        }
+        let commit_at = self.shared.with(|book| book.due()).map(|due| {
+            self.trouble
+                .map_or(due, |trouble| trouble.retry_at.max(due))
+        });
+        let read_at = self.unread.map(|(_, at)| at);
+        [commit_at, read_at].into_iter().flatten().min()
+    }
+
+    /// Writes what is left, whether it is due or not.
+    fn finish(&mut self, now: Now) {
+        while self
+            .shared
+            .with(|book| book.has_pending() || book.is_dirty())
+        {
+            if !self.commit(now) {
+                tracing::error!(
+                    "outbox: {} records could not be written and are lost",
+                    self.shared.with(|book| book.ledger().pending)
+                );
+                return;
+            }
+        }
+        let ledger = self.shared.with(|book| book.ledger());
+        self.write_marker(ledger, now);
+    }
+
+    fn read_wanted(&mut self, now: Now) {
+        let retry = self.unread.take_if(|(_, at)| *at <= now.mono);
+        let wanted = self
+            .shared
+            .with(Book::wanted)
+            .or(retry.map(|(place, _)| place));
+        let mut next = wanted;
+        while let Some(place) = next {
+            match self.store.read(place) {
+                Ok(records) => {
+                    next = self.shared.with(|book| {
+                        book.load(place.first, records);
+                        book.worth_reading_after(place.first)
+                    });
+                }
+                Err(error) if error.is_damage() => {
+                    let lost = self.give_up(place, now);
+                    tracing::error!("outbox: {}; {lost} records are lost", words(&error));
+                    next = None;
+                }
+                Err(error) => {
+                    tracing::warn!("outbox: {}; trying again", words(&error));
+                    self.unread = Some((place, now.mono + RETRY_MIN));
+                    next = None;
+                }
+            }
+        }
+        if wanted.is_some() {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    fn give_up(&mut self, place: Place, now: Now) -> u64 {
+        self.store.quarantine(place);
+        self.shared
+            .update(|book| book.drop_group(place.first, Reason::Damaged, now.mono))
+    }
+
+    /// Writes one commit. Returns whether it went well.
+    fn commit(&mut self, now: Now) -> bool {
+        let generations = self.store.generations();
+        let (commit, letters) = self
+            .shared
+            .with(|book| (book.begin(generations), book.take_dead_letters()));
+        self.write_dead_letters(&letters);
+        if commit.groups.is_empty() || self.has_room(&commit) {
+            return self.write(commit, now);
+        }
+        match self.when_full {
+            WhenFull::DropNewest => {
+                self.shared.with(|book| book.refuse(commit));
+                true
+            }
+            WhenFull::DropOldest => {
+                self.shared.with(|book| book.failed(commit));
+                self.make_room(now)
+            }
+        }
+    }
+
+    fn has_room(&self, commit: &Commit) -> bool {
+        let records = commit.groups.iter().flatten();
+        let bytes: usize = records.map(|record| size_of(&record.draft)).sum();
+        let growth = bytes as u64 * GROWTH + GROWTH_PER_COMMIT;
+        // What cannot fit however much is dropped is let through: the bound is then exceeded by this commit.
+        self.store.generations().len() <= 1 || self.store.disk_bytes() + growth <= self.max_size
+    }
+
+    /// Gives up the oldest generation. That is synced before its files go, so that the ledger tells why they went.
+    fn make_room(&mut self, now: Now) -> bool {
+        let Some(oldest) = self.store.generations().first().copied() else {
+            return true;
+        };
+        let dropped = self
+            .shared
+            .with(|book| book.drop_generation(oldest, Reason::OverflowDisk, now.mono));
+        tracing::warn!("outbox: full; dropped the oldest {dropped} records (max_size, when_full)");
+        self.write_books(now)
+    }
+
+    fn write_books(&mut self, now: Now) -> bool {
+        let generations = self.store.generations();
+        let books = self
+            .shared
+            .with(|book| book.begin_without_records(generations));
+        self.write(books, now)
+    }
+
+    fn write(&mut self, commit: Commit, now: Now) -> bool {
+        let ledger = commit.snapshot.ledger;
+        match self.store.commit(&commit) {
+            Ok(written) => {
+                let settled = commit.settled.clone();
+                self.shared.with(|book| {
+                    book.committed(commit, written.generation, written.bytes, now.mono);
+                });
+                for generation in settled {
+                    if generation != written.generation {
+                        self.store.remove(generation);
+                    }
+                }
+                let disk_bytes = self.store.disk_bytes();
+                self.shared.with(|book| book.set_disk_bytes(disk_bytes));
+                self.shared.changed.notify_one();
+                self.after_success(written, ledger, now);
+                true
+            }
+            Err(error) => {
+                self.shared.with(|book| book.failed(commit));
+                self.after_failure(&error, now);
+                false
+            }
+        }
+    }
+
+    fn after_success(&mut self, written: Written, ledger: Ledger, now: Now) {
+        if let Some(trouble) = self.trouble.take() {
+            let seconds = now.mono.saturating_sub(trouble.since).as_secs();
+            tracing::info!("outbox: writing to disk works again, after {seconds} s");
+        }
+        let is_marker_due = self
+            .marker_at
+            .is_none_or(|at| now.mono >= at + MARKER_EVERY);
+        if written.is_first || is_marker_due {
+            self.write_marker(ledger, now);
+        }
+        if self.reserve_at.is_some_and(|at| now.mono >= at) {
+            let made = files::make_reserve(&self.root);
+            self.reserve_at = made.is_err().then_some(now.mono + RETRY_MAX);
+        }
+    }
+
+    fn after_failure(&mut self, error: &StoreError, now: Now) {
+        match &mut self.trouble {
+            None => {
+                let what_to_do = if error.is_disk_full() {
+                    "free some space on this disk"
+                } else {
+                    "look at the disk and at the kernel's log"
+                };
+                tracing::error!(
+                    "outbox: {}; {what_to_do}. New records stay in memory, and a power cut would take them; \
+                     trying again by itself",
+                    words(error)
+                );
+                self.trouble = Some(Trouble {
+                    since: now.mono,
+                    pause: RETRY_MIN,
+                    retry_at: now.mono + RETRY_MIN,
+                });
+            }
+            Some(trouble) => {
+                trouble.pause = (trouble.pause * 2).min(RETRY_MAX);
+                trouble.retry_at = now.mono + trouble.pause;
+            }
+        }
+        if error.is_disk_full() && files::release_reserve(&self.root) {
+            self.reserve_at = Some(now.mono + RETRY_MAX);
+            // With the reserve there may be room to say what is settled, and so to free whole generations.
+            if self.shared.with(|book| book.is_dirty()) {
+                self.write_books(now);
+            }
+        }
+    }
+
+    fn write_marker(&mut self, ledger: Ledger, now: Now) {
+        self.marker_at = Some(now.mono);
+        let last = self.shared.with(|book| book.last());
+        let marker = Marker {
+            epoch: last.epoch,
+            last,
+            ledger,
+        };
+        if let Err(error) = marker.write(&self.root) {
+            tracing::warn!(
+                "outbox: cannot write the marker in {}: {error}",
+                self.root.display()
+            );
+        }
+    }
+
+    /// Before the commit that says they are settled: a crash in between repeats a line rather than losing one.
+    fn write_dead_letters(&mut self, letters: &VecDeque<DeadLetter>) {
+        if letters.is_empty() {
+            return;
+        }
+        let mut records = Vec::new();
+        for letter in letters {
+            let mut record = letter.record.clone();
+            if record.is_none()
+                && let Some(place) = letter.place
+                && let Ok(group) = self.store.read(place)
+            {
+                record = group.into_iter().find(|record| record.id == letter.id);
+            }
+            records.push(record);
+        }
+        let lines = letters.iter().zip(records.iter().map(Option::as_deref));
+        if let Err(error) = files::write_dead_letters(&self.root, lines) {
+            tracing::warn!(
+                "outbox: cannot write {} dead letters in {}: {error}",
+                letters.len(),
+                self.root.display()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::message::Timestamp;
+    use crate::outbox::book::Limits;
+    use crate::outbox::group::Snapshot;
+    use crate::outbox::record::{Draft, Envelope, Record, RecordId};
+
+    /// A store in memory that fails when it is told to.
+    #[derive(Default)]
+    struct Fake {
+        fault: Option<io::ErrorKind>,
+        commits: usize,
+        records: Vec<Arc<Record>>,
+    }
+
+    impl Fake {
+        fn check(&self) -> Result<(), StoreError> {
+            match self.fault {
+                None => Ok(()),
+                Some(kind) => Err(StoreError::Io {
+                    doing: "write to",
+                    path: PathBuf::from("gen-1"),
+                    source: kind.into(),
+                }),
+            }
+        }
+    }
+
+    impl Store for Fake {
+        fn commit(&mut self, commit: &Commit) -> Result<Written, StoreError> {
+            self.check()?;
+            self.commits += 1;
+            self.records.extend(commit.groups.iter().flatten().cloned());
+            Ok(Written {
+                generation: 1,
+                bytes: 1,
+                is_first: false,
+            })
+        }
+
+        fn read(&mut self, place: Place) -> Result<Vec<Arc<Record>>, StoreError> {
+            self.check()?;
+            let records = self.records.iter();
+            Ok(records.filter(|r| r.id >= place.first).cloned().collect())
+        }
+
+        fn quarantine(&mut self, _: Place) {}
+
+        fn generations(&self) -> Vec<u32> {
+            vec![1]
+        }
+
+        fn remove(&mut self, _: u32) {}
+
+        fn disk_bytes(&self) -> u64 {
+            0
+        }
+    }
+
+    fn keeper(root: &Path) -> Keeper<Fake> {
+        let limits = Limits {
+            commit: Duration::from_secs(1),
+            commit_bytes: 64 * 1024,
+            max_pending: 10_000,
+            when_full: WhenFull::DropOldest,
+        };
+        let book = Book::open(limits, 1, Snapshot::default());
+        let shared = Arc::new(Shared::new(book));
+        Keeper::new(
+            shared,
+            Fake::default(),
+            root.to_owned(),
+            1 << 30,
+            WhenFull::DropOldest,
+            true,
+        )
+    }
+
+    fn append(keeper: &Keeper<Fake>, count: usize, now: Now) {
+        for _ in 0..count {
+            let draft = Draft {
+                topic: "t".to_owned(),
+                payload: Bytes::from_static(b"1"),
+                time: Timestamp::default(),
+                retain: false,
+                envelope: Envelope::Json,
+            };
+            keeper.shared.update(|book| book.append(draft, now.mono));
+        }
+    }
+
+    fn at(millis: u64) -> Now {
+        Now::default().later(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn it_sleeps_until_something_is_due_and_writes_once() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        assert_eq!(keeper.step(at(0)), None);
+        append(&keeper, 3, at(100));
+        assert_eq!(keeper.step(at(100)), Some(at(850).mono));
+        assert_eq!(keeper.step(at(849)), Some(at(850).mono));
+        assert_eq!(keeper.store.commits, 0, "just before");
+        assert_eq!(keeper.step(at(850)), None);
+        assert_eq!(
+            (keeper.store.commits, keeper.store.records.len()),
+            (1, 3),
+            "just after"
+        );
+    }
+
+    #[test]
+    fn a_failing_disk_keeps_records_in_bounded_memory_and_work_resumes_by_itself() {
+        for fault in [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ] {
+            let dir = TempDir::new().expect("a directory");
+            files::make_reserve(dir.path()).expect("there is room");
+            let mut keeper = keeper(dir.path());
+            keeper.store.fault = Some(fault);
+            append(&keeper, 10, at(0));
+            let mut now = at(750);
+            let mut waits = Vec::new();
+            while now.mono < Duration::from_secs(300) {
+                let next = keeper.step(now).expect("it tries again");
+                waits.push((next - now.mono).as_secs());
+                now = now.later(next - now.mono);
+            }
+            assert_eq!(waits[..8], [1, 2, 4, 8, 16, 32, 60, 60], "ever less often");
+            let full = fault == io::ErrorKind::StorageFull;
+            assert_eq!(
+                dir.path().join("reserve").exists(),
+                !full,
+                "given up when it helps"
+            );
+            append(&keeper, 100, now);
+            let ledger = keeper.shared.with(|book| book.ledger());
+            assert!(ledger.balances() && ledger.stored == 0, "{ledger:?}");
+            assert!(
+                ledger.dropped_overflow_memory > 0 && ledger.pending > 0,
+                "{ledger:?}"
+            );
+
+            keeper.store.fault = None;
+            assert_eq!(keeper.step(now), None);
+            let after = keeper.shared.with(|book| book.ledger());
+            assert_eq!((after.pending, after.stored), (0, ledger.pending));
+            assert!(
+                dir.path().join("reserve").exists(),
+                "there is a reserve again"
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_read_for_now_is_read_later() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        append(&keeper, 3, at(0));
+        keeper.step(at(750));
+        let snapshot = Snapshot::default();
+        let first = RecordId { epoch: 1, seq: 1 };
+        keeper.shared.with(|book| {
+            let limits = Limits {
+                commit: Duration::from_secs(1),
+                commit_bytes: 0,
+                max_pending: 0,
+                when_full: WhenFull::DropOldest,
+            };
+            *book = Book::open(limits, 2, snapshot);
+            book.found(
+                Place {
+                    generation: 1,
+                    first,
+                },
+                &[(1, 3)],
+            );
+            assert!(book.peek(None, 10).is_empty());
+        });
+        keeper.store.fault = Some(io::ErrorKind::Other);
+        let retry = keeper.step(at(1_000));
+        assert_eq!(retry, Some(at(2_000).mono));
+        keeper.store.fault = None;
+        keeper.step(at(2_000));
+        assert_eq!(keeper.shared.with(|book| book.peek(None, 10)).len(), 3);
+    }
+}

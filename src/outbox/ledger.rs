@@ -1,0 +1,105 @@
+//! The numbers of the outbox that must add up.
+//!
+//! Terms: a record is *pending* until it is durable or acknowledged; then it is *accepted*. An accepted record is either
+//! *stored*, or it left in exactly one way: *acknowledged*, *dead-lettered* or *dropped*, with a reason.
+//!
+//! Must not: know why something happens. It only counts.
+
+use serde::{Deserialize, Serialize};
+
+/// What happened to the records. All but `pending`, `stored`, `disk_bytes` and `epoch` run since the store was made.
+///
+/// At all times `accepted = acknowledged + stored + dead_lettered + dropped`, and `dropped` is the sum of its reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// Neither durable nor acknowledged yet: what a power cut would take.
+    pub pending: u64,
+    pub accepted: u64,
+    pub acknowledged: u64,
+    /// On disk, synced, and not yet acknowledged.
+    pub stored: u64,
+    pub dead_lettered: u64,
+    pub dropped: u64,
+    /// Dropped because the memory for pending records was full.
+    pub dropped_overflow_memory: u64,
+    /// Dropped because the outbox had reached its size limit.
+    pub dropped_overflow_disk: u64,
+    /// Lost to damage on disk.
+    pub dropped_damaged: u64,
+    /// Groups and generations that were found damaged and set aside.
+    pub damaged: u64,
+    /// The number of this start.
+    pub epoch: u64,
+    /// Synced commits.
+    pub commits: u64,
+    /// Bytes handed to the store. What reaches the card is several times this; see the decision on the format.
+    pub bytes_written: u64,
+    /// Payload bytes among `bytes_written`.
+    pub payload_bytes: u64,
+    /// What the generations take on disk now.
+    pub disk_bytes: u64,
+}
+
+/// Why a record was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    OverflowMemory,
+    OverflowDisk,
+    Damaged,
+}
+
+impl Ledger {
+    /// Whether every accepted record is accounted for, once.
+    pub fn balances(&self) -> bool {
+        let reasons =
+            self.dropped_overflow_memory + self.dropped_overflow_disk + self.dropped_damaged;
+        self.accepted == self.acknowledged + self.stored + self.dead_lettered + self.dropped
+            && self.dropped == reasons
+    }
+
+    pub(super) fn drop_accepted(&mut self, records: u64, reason: Reason) {
+        self.dropped += records;
+        *match reason {
+            Reason::OverflowMemory => &mut self.dropped_overflow_memory,
+            Reason::OverflowDisk => &mut self.dropped_overflow_disk,
+            Reason::Damaged => &mut self.dropped_damaged,
+        } += records;
+    }
+
+    /// Makes the ledger agree with the number of live records that were really found on disk. Returns how many are
+    /// missing.
+    pub(super) fn reconcile(&mut self, found: u64) -> u64 {
+        let missing = self.stored.saturating_sub(found);
+        self.accepted += found.saturating_sub(self.stored);
+        self.drop_accepted(missing, Reason::Damaged);
+        self.stored = found;
+        missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_dropped_and_what_is_extra_is_accepted() {
+        let check = |found, accepted, dropped_damaged| {
+            let mut ledger = Ledger {
+                accepted: 10,
+                acknowledged: 4,
+                stored: 6,
+                ..Ledger::default()
+            };
+            ledger.reconcile(found);
+            assert!(ledger.balances(), "{ledger:?}");
+            assert_eq!(
+                (ledger.accepted, ledger.stored, ledger.dropped_damaged),
+                (accepted, found, dropped_damaged)
+            );
+        };
+        check(6, 10, 0);
+        check(2, 10, 4);
+        check(9, 13, 0);
+    }
+}

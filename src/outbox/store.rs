@@ -1,0 +1,94 @@
+//! What the storage thread needs of a disk: the trait [`Store`], and what can go wrong with one.
+//!
+//! Must not: know what is pending, settled or dropped, or how a disk keeps things.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::book::{Commit, Place};
+use super::group::{DecodeError, Snapshot};
+use super::record::{Record, RecordId};
+
+/// What the storage thread needs of a disk.
+pub(super) trait Store: Send {
+    /// Writes a commit; it is durable when this returns. After an error nothing is known about it, and the next commit
+    /// goes elsewhere.
+    fn commit(&mut self, commit: &Commit) -> Result<Written, StoreError>;
+    /// Reads one group.
+    fn read(&mut self, place: Place) -> Result<Vec<Arc<Record>>, StoreError>;
+    /// Keeps a copy of a damaged group for whoever looks into it.
+    fn quarantine(&mut self, place: Place);
+    /// The generations there are, oldest first.
+    fn generations(&self) -> Vec<u32>;
+    /// Gives up a generation for good. Failure costs space only, so it is logged, and tried again later.
+    fn remove(&mut self, generation: u32);
+    fn disk_bytes(&self) -> u64;
+}
+
+/// Where a commit went.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    pub(super) generation: u32,
+    /// Bytes handed to the store.
+    pub(super) bytes: u64,
+    /// Whether the generation was made for this commit.
+    pub(super) is_first: bool,
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{} is damaged", path.display())]
+    Damaged { path: PathBuf, detail: String },
+    #[error("the records from {}/{} in {} cannot be used", first.epoch, first.seq, path.display())]
+    Group {
+        path: PathBuf,
+        first: RecordId,
+        source: DecodeError,
+    },
+}
+
+impl StoreError {
+    pub(super) fn is_disk_full(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    /// Whether what was written is lost, rather than out of reach for now.
+    pub(super) fn is_damage(&self) -> bool {
+        !matches!(self, StoreError::Io { .. })
+    }
+}
+
+/// One group that was found when the store was opened: where it lies, and the seqs in it as ranges.
+#[derive(Debug)]
+pub(super) struct FoundGroup {
+    pub(super) place: Place,
+    pub(super) runs: Vec<(u64, u64)>,
+}
+
+/// What was found when the store was opened.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) snapshot: Option<Snapshot>,
+    /// Of the newest generation first.
+    pub(super) groups: Vec<FoundGroup>,
+    /// Groups and generations set aside because they are damaged.
+    pub(super) damaged: u64,
+}
+
+/// The error and what it comes from, in one line.
+pub(super) fn words(error: &StoreError) -> String {
+    match error {
+        StoreError::Io { source, .. } => format!("{error}: {source}"),
+        StoreError::Damaged { detail, .. } => format!("{error}: {detail}"),
+        StoreError::Group { source, .. } => format!("{error}: the group {source}"),
+    }
+}
