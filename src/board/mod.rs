@@ -10,6 +10,7 @@
 //! Terms: a *pin* has a BCM number, as `GPIO17` on the Pi's pin-out, not its place on the header; an *edge* is one change of
 //! an input's level; *arming* an input makes its edges count.
 
+mod missing;
 mod pin;
 mod simulated;
 
@@ -28,6 +29,7 @@ use crate::runtime::clock::Clock;
 pub use crate::sensors::Sensor;
 use crate::sensors::{SensorError, SensorSpec};
 
+pub use missing::Missing;
 pub use pin::{BadPin, Level, Pin, Pull};
 pub use simulated::{Outputs, RealTime, Signal, Simulated, Simulation};
 
@@ -172,6 +174,8 @@ pub enum BoardError {
         name: &'static str,
         source: std::io::Error,
     },
+    #[error("there is no board: {reason}")]
+    Missing { reason: String },
     #[error(transparent)]
     Sensor(#[from] SensorError),
 }

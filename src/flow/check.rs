@@ -450,7 +450,7 @@ impl<'a> Checker<'a> {
                 let Some(pin) = needed.pin() else { continue };
                 let name = written.name.get_ref().as_str();
                 let drives = matches!(needed, Use::Output { .. });
-                if let Some((other, _)) = users.get(&pin.0) {
+                if let Some((other, _)) = users.get(&pin.number()) {
                     let span = written
                         .options
                         .get("pin")
@@ -458,11 +458,11 @@ impl<'a> Checker<'a> {
                     let help = "each pin belongs to one node; let one node use it and the others read from that node";
                     self.report.error(
                         span,
-                        format!("pin {} is used by node `{other}` already", pin.0),
+                        format!("pin {} is used by node `{other}` already", pin.number()),
                         Some(help.into()),
                     );
                 } else {
-                    users.insert(pin.0, (name, drives));
+                    users.insert(pin.number(), (name, drives));
                 }
             }
         }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Every problem becomes a [`Diagnostic`] with its place; nothing here stops at the first one. Must not: run anything, read
-//! a clock, or do I/O (except [`directory`], which finds the files).
+//! a clock, or do I/O (except [`directory`] and [`site`], which find and
+//! read the files).
 
 pub mod check;
 pub mod diagnostic;
@@ -15,9 +16,11 @@ pub mod file;
 pub mod graph;
 pub mod options;
 pub mod script;
+pub mod site;
 pub mod template;
 
 pub use check::{Variables, check};
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use file::FlowFile;
 pub use graph::{Graph, GraphNode};
+pub use site::Site;

@@ -27,7 +27,8 @@ const SETTLE_EVERY: Duration = Duration::from_secs(1);
 const MAX_DEAD_LETTERS: usize = 256;
 
 /// What to do with records when there is no room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// Old records make room for new ones.
     #[default]

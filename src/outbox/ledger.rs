@@ -58,6 +58,11 @@ impl Ledger {
             && self.dropped == reasons
     }
 
+    /// Records that are still to be delivered.
+    pub fn waiting(&self) -> u64 {
+        self.pending + self.stored
+    }
+
     pub(super) fn drop_accepted(&mut self, records: u64, reason: Reason) {
         self.dropped += records;
         *match reason {

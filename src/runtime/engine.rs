@@ -102,18 +102,13 @@ impl Engine {
         }
     }
 
-    /// Builds a flow and starts it. Its place in the engine is the number of flows added before.
-    pub fn add(
-        &mut self,
-        graph: Arc<Graph>,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Result<u32, BuildError> {
-        let slots = build(&graph, &self.device)?;
+    /// Builds a flow and starts it; gives its place in the engine, which is the number of flows added before. One that
+    /// cannot be built, for lack of memory, is stopped as after a panic, and tried again.
+    pub fn add(&mut self, graph: Arc<Graph>, now: Now, effects: &mut Effects) -> u32 {
         let index = u32::try_from(self.flows.len()).expect("fewer than 2^32 flows fit into memory");
         self.flows.push(Flow {
             graph,
-            slots,
+            slots: Vec::new(),
             queue: VecDeque::new(),
             counters: FlowCounters::default(),
             asked: Vec::new(),
@@ -121,8 +116,8 @@ impl Engine {
             started: now.mono,
             back_off: FIRST_BACK_OFF,
         });
-        self.start(index, now, effects);
-        Ok(index)
+        self.build_and_start(index, now, effects);
+        index
     }
 
     /// Handles one event to completion.
@@ -232,11 +227,17 @@ impl Engine {
     }
 
     fn restart(&mut self, index: u32, now: Now, effects: &mut Effects) {
+        self.build_and_start(index, now, effects);
+        if !self.flows[index as usize].slots.is_empty() {
+            effects.push(Effect::FlowRestarted { flow: index });
+        }
+    }
+
+    fn build_and_start(&mut self, index: u32, now: Now, effects: &mut Effects) {
         let flow = &mut self.flows[index as usize];
         match build(&flow.graph, &self.device) {
             Ok(slots) => {
                 flow.slots = slots;
-                effects.push(Effect::FlowRestarted { flow: index });
                 self.start(index, now, effects);
             }
             Err(error) => self.stopped(index, now, None, error.to_string(), effects),

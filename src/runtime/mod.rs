@@ -9,11 +9,19 @@
 //! * [`node`]: what a running node is and what it may do
 //! * [`engine`]: delivers messages to completion, keeps wake-ups, contains panics
 //! * [`driver`]: two engine threads, sensors, pins, outbox
+//! * [`counters`]: what the engines have done
 
 pub mod clock;
+pub mod counters;
+pub mod driver;
 pub mod engine;
+mod log;
 pub mod node;
+pub mod virtual_time;
 
 pub use clock::{Clock, Now};
+pub use counters::Counters;
+pub use driver::{Driver, World};
 pub use engine::{Engine, Event};
 pub use node::{Address, Context, Effect, Effects, Node};
+pub use virtual_time::{Trace, VirtualRun};

@@ -79,6 +79,8 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// The greatest PUBLISH packet, in bytes; what does not fit becomes a dead letter.
     pub max_packet: usize,
+    /// The longest wait between two attempts to connect; at least 200 ms, the shortest.
+    pub retry_max: Duration,
 }
 
 impl Settings {
@@ -91,6 +93,7 @@ impl Settings {
             inflight: 100,
             keep_alive: Duration::from_secs(15),
             max_packet: 256 * 1024,
+            retry_max: Duration::from_secs(30),
         }
     }
 }
@@ -107,7 +110,11 @@ impl Uplink {
     /// Starts the uplink on the current tokio runtime. It never gives up: whatever keeps it down is in its status, and
     /// it goes on by itself when that is gone.
     pub fn start(settings: Settings, backlog: impl Backlog, clock: Clock) -> Uplink {
-        Uplink::start_with(settings, backlog, clock, timing::Timing::default())
+        let timing = timing::Timing {
+            backoff_max: settings.retry_max,
+            ..timing::Timing::default()
+        };
+        Uplink::start_with(settings, backlog, clock, timing)
     }
 
     fn start_with(

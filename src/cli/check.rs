@@ -1,0 +1,104 @@
+//! `tidegate check`: everything that is wrong in settings and flows, at once.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{Failure, Outcome, settings};
+use crate::flow::{Diagnostic, Severity, Site};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Flow files, or directories of them. Without any: those of the settings file, and the settings file itself
+    paths: Vec<PathBuf>,
+    /// The settings file. Default: tidegate.toml, if it is there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the problems as a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// A problem as `--json` prints it.
+#[derive(Serialize)]
+struct Problem<'a> {
+    file: &'a str,
+    line: usize,
+    column: usize,
+    severity: &'static str,
+    message: &'a str,
+    help: Option<&'a str>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let (config, mut diagnostics) = settings(arguments.config.as_deref())?;
+    let paths = match &arguments.paths[..] {
+        [] => std::slice::from_ref(&config.flows.path),
+        paths => paths,
+    };
+    let (mut flows, mut files) = (0, 0);
+    for path in paths {
+        let site = Site::load(path, |flow| config.variables_for(flow))?;
+        flows += site.flows.len();
+        files += site.files;
+        diagnostics.extend(site.diagnostics);
+    }
+    let errors = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.severity == Severity::Error)
+        .count();
+    if arguments.json {
+        let problems: Vec<Problem> = diagnostics.iter().map(problem).collect();
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::to_string_pretty(&problems)?
+        )?;
+    } else {
+        let color = std::io::stdout().is_terminal();
+        let mut out = std::io::stdout();
+        for diagnostic in &diagnostics {
+            writeln!(out, "{}\n", diagnostic.render(color))?;
+        }
+        let warnings = diagnostics.len() - errors;
+        let count = |number: usize, word: &str| {
+            format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+        };
+        writeln!(
+            out,
+            "{}: {}, {}",
+            count(files, "flow"),
+            count(errors, "error"),
+            count(warnings, "warning")
+        )?;
+        if files == 0 {
+            writeln!(out, "no flow files (NAME.toml) in {}", display(paths))?;
+        }
+    }
+    let is_good = errors == 0 && flows == files && files > 0;
+    Ok(if is_good { Outcome::Good } else { Outcome::Bad })
+}
+
+fn problem(diagnostic: &Diagnostic) -> Problem<'_> {
+    let (line, column) = diagnostic.line_and_column();
+    Problem {
+        file: &diagnostic.source.path,
+        line,
+        column,
+        severity: match diagnostic.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        message: &diagnostic.message,
+        help: diagnostic.help.as_deref(),
+    }
+}
+
+fn display(paths: &[PathBuf]) -> String {
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}

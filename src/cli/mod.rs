@@ -1,0 +1,96 @@
+//! The commands: arguments in, exit code out.
+//!
+//! Exit codes: 0 good, 1 the thing asked about is bad, 2 wrong usage. `--json` makes stdout JSON only. What people should
+//! know about goes to stderr.
+
+mod certs;
+mod check;
+mod demo;
+mod nodes;
+mod outbox;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::runtime::driver::chain;
+
+const CONFIG: &str = "tidegate.toml";
+
+/// Sensors to cloud on a Raspberry Pi: flows, local control, and an outbox that does not forget.
+#[derive(Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show everything at work: simulated sensors, flows, an outage of the link, a cloud broker; no set-up needed
+    Demo(demo::Arguments),
+    /// Run the flows of this device until SIGTERM or Ctrl-C
+    Run(run::Arguments),
+    /// Check flow files and settings; report all problems
+    Check(check::Arguments),
+    /// Make development certificates, or show what a certificate holds
+    Certs(certs::Arguments),
+    /// Look into the outbox
+    Outbox(outbox::Arguments),
+    /// List the node types, or describe one
+    Nodes(nodes::Arguments),
+}
+
+/// How a command ended, when nothing kept it from doing its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Good,
+    /// What was asked about is bad; it has been said how.
+    Bad,
+}
+
+/// What kept a command from doing its work, with its causes.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Certs(arguments) => certs::run(&arguments),
+        Command::Outbox(arguments) => outbox::run(&arguments),
+        Command::Nodes(arguments) => nodes::run(&arguments),
+    };
+    match outcome {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::FAILURE,
+        Err(failure) if is_closed_pipe(failure.as_ref()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tidegate: {}", chain(failure.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `tidegate nodes | head` is no error.
+fn is_closed_pipe(failure: &(dyn std::error::Error + 'static)) -> bool {
+    failure
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// The settings file that was named, or `tidegate.toml` here if there is one, or all defaults.
+fn settings(named: Option<&Path>) -> Result<(Config, Vec<crate::flow::Diagnostic>), Failure> {
+    let path = named.map_or_else(|| PathBuf::from(CONFIG), PathBuf::from);
+    let (mut config, diagnostics) = if named.is_none() && !path.exists() {
+        (Config::default(), Vec::new())
+    } else {
+        config::load(&path)?
+    };
+    config.add_environment(std::env::vars());
+    Ok((config, diagnostics))
+}

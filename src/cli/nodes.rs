@@ -1,0 +1,115 @@
+//! `tidegate nodes`: the node types, from their definitions.
+
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::{Failure, Outcome};
+use crate::flow::diagnostic::did_you_mean;
+use crate::nodes::{NODE_TYPES, NodeType};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// A node type to describe, such as `window` or `gpio out`
+    #[arg(value_name = "TYPE")]
+    node_type: Vec<String>,
+    /// Print JSON: an array of objects with `type`
+    #[arg(long)]
+    json: bool,
+}
+
+/// A node type as `--json` prints it.
+#[derive(Serialize)]
+struct Description<'a> {
+    r#type: &'a str,
+    summary: String,
+    has_input: bool,
+    ports: &'a [&'a str],
+    options: Json,
+    required: Json,
+    example: &'a str,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let name = arguments.node_type.join(" ");
+    let chosen: Vec<&NodeType> = NODE_TYPES
+        .iter()
+        .filter(|known| name.is_empty() || known.name == name)
+        .collect();
+    if chosen.is_empty() {
+        let hint = did_you_mean(&name, NODE_TYPES.iter().map(|known| known.name));
+        let hint = hint.unwrap_or_else(|| "`tidegate nodes` lists them".into());
+        eprintln!("tidegate: there is no node type `{name}`: {hint}");
+        return Ok(Outcome::Bad);
+    }
+    let mut out = std::io::stdout();
+    if arguments.json {
+        let descriptions: Vec<Description> =
+            chosen.iter().map(|node_type| describe(node_type)).collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&descriptions)?)?;
+    } else if name.is_empty() {
+        for node_type in chosen {
+            writeln!(
+                out,
+                "{:<12} {}",
+                node_type.name,
+                describe(node_type).summary
+            )?;
+        }
+        writeln!(
+            out,
+            "\n`tidegate nodes TYPE` describes one, with its options and an example."
+        )?;
+    } else {
+        for node_type in chosen {
+            print_page(&mut out, node_type)?;
+        }
+    }
+    Ok(Outcome::Good)
+}
+
+fn describe(node_type: &NodeType) -> Description<'_> {
+    let schema = node_type.schema();
+    let part = |name: &str| schema.get(name).cloned().unwrap_or(Json::Null);
+    Description {
+        r#type: node_type.name,
+        summary: first_line(part("description").as_str().unwrap_or_default()),
+        has_input: node_type.has_input,
+        ports: node_type.ports,
+        options: part("properties"),
+        required: part("required"),
+        example: node_type.example.trim(),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines()
+        .take_while(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn print_page(out: &mut impl Write, node_type: &NodeType) -> std::io::Result<()> {
+    let schema = node_type.schema();
+    let text = schema
+        .get("description")
+        .and_then(Json::as_str)
+        .unwrap_or_default();
+    writeln!(out, "{}\n\n{text}\n", node_type.name)?;
+    let wires = match (node_type.has_input, node_type.ports) {
+        (false, ports) => format!("a source: no input; sends on {}", ports.join(", ")),
+        (true, []) => "a sink: reads its input, sends nothing".to_owned(),
+        (true, ports) => format!("reads its input, sends on {}", ports.join(", ")),
+    };
+    writeln!(out, "Wires: {wires}\n\nOptions:")?;
+    let properties = schema.get("properties").and_then(Json::as_object);
+    for (name, option) in properties.into_iter().flatten() {
+        let text = option
+            .get("description")
+            .and_then(Json::as_str)
+            .unwrap_or_default();
+        writeln!(out, "  {name:<14} {}", text.replace('\n', " "))?;
+    }
+    writeln!(out, "\nExample:\n{}", node_type.example.trim_end())
+}

@@ -1,0 +1,74 @@
+//! `tidegate outbox`: a look into the outbox, beside a running process and after it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+
+use super::{Failure, Outcome, settings};
+use crate::{control_socket, outbox};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Show what the outbox holds and what became of everything it accepted
+    Show {
+        /// The settings file. Default: tidegate.toml, if it is there
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print one flat JSON object of integers
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let Action::Show { config, json } = &arguments.action;
+    let (config, _) = settings(config.as_deref())?;
+    let path = &config.outbox.path;
+    let (totals, is_running) = match totals_of_running(path)? {
+        Some(totals) => (totals, true),
+        None => (totals_at_rest(path)?, false),
+    };
+    let mut out = std::io::stdout();
+    if *json {
+        writeln!(out, "{}", Json::Object(totals))?;
+    } else {
+        let state = if is_running {
+            "in use by a running tidegate"
+        } else {
+            "at rest"
+        };
+        writeln!(out, "outbox {} ({state})", path.display())?;
+        for (name, number) in &totals {
+            writeln!(out, "{name:>24} {number}")?;
+        }
+    }
+    Ok(Outcome::Good)
+}
+
+fn totals_of_running(path: &Path) -> Result<Option<Map<String, Json>>, Failure> {
+    let Some(line) = control_socket::ask(path, "totals")? else {
+        return Ok(None);
+    };
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
+fn totals_at_rest(path: &Path) -> Result<Map<String, Json>, Failure> {
+    if !path.exists() {
+        let path = path.display();
+        return Err(format!(
+            "there is no outbox at {path}; it is made when `tidegate run` first starts"
+        )
+        .into());
+    }
+    match serde_json::to_value(outbox::inspect(path)?)? {
+        Json::Object(totals) => Ok(totals),
+        other => Err(format!("the ledger is no object: {other}").into()),
+    }
+}

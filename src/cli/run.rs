@@ -1,0 +1,229 @@
+//! `tidegate run`: the flows of this device, until SIGTERM or Ctrl-C.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, Outcome, settings};
+use crate::config::Config;
+use crate::control_socket::ControlSocket;
+use crate::device::{self, Device, Parts};
+use crate::flow::{Diagnostic, Graph, Severity, Site};
+use crate::logging;
+use crate::outbox::Opening;
+use crate::runtime::Clock;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The settings file. Default: tidegate.toml, if it is there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Do not start if anything is wrong in the settings or in a flow
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let (config, mut diagnostics) = settings(arguments.config.as_deref())?;
+    let logger = logging::start(config.log.format, config.log.level);
+    let site = match Site::load(&config.flows.path, |flow| config.variables_for(flow)) {
+        Ok(site) => site,
+        Err(error) if arguments.strict => return Err(error.into()),
+        Err(error) => {
+            tracing::error!("{error}");
+            Site::default()
+        }
+    };
+    diagnostics.extend(site.diagnostics);
+    report(&diagnostics);
+    if arguments.strict
+        && diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
+    {
+        drop(logger);
+        return Err("not started, as --strict asks for everything to be right; `tidegate check` shows the problems".into());
+    }
+    if site.files > site.flows.len() {
+        tracing::warn!(
+            "{} of {} flows cannot run; the others do",
+            site.files - site.flows.len(),
+            site.files
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(serve(config, site.flows));
+    drop(logger);
+    outcome
+}
+
+async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failure> {
+    // Signals first: one that comes during the start must not kill us.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let clock = Clock::start();
+    let needs_board = flows.iter().any(|flow| flow.uses().next().is_some());
+    let board = device::open_board(&config.board, &clock);
+    if needs_board || board.name() != "missing" {
+        tracing::info!("board: {}", board.name());
+    }
+    for line in guarantees(&config, &flows) {
+        tracing::info!("{line}");
+    }
+    let outbox_path = config.outbox.path.clone();
+    let parts = Parts {
+        id: config.device.id.to_string(),
+        flows,
+        board,
+        outbox: config.outbox_settings(),
+        uplink: config.uplink_settings(),
+        clock,
+    };
+    let (device, opening) = Device::start(parts)?;
+    report_opening(&opening);
+    let socket = match ControlSocket::listen(&outbox_path, device.meter()) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            tracing::warn!(
+                "other commands cannot ask this process: no socket in {}: {error}",
+                outbox_path.display()
+            );
+            None
+        }
+    };
+    notify(&[NotifyState::Ready]);
+    let watchdog = tokio::spawn(watchdog(device.beats()));
+
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!("{name}: stopping");
+    notify(&[NotifyState::Stopping]);
+    watchdog.abort();
+    drop(socket);
+    let ledger = device.stop().await;
+    tracing::info!(
+        "stopped: outputs are at their safe levels; the outbox is synced, {} records wait in it",
+        ledger.stored + ledger.pending
+    );
+    Ok(Outcome::Good)
+}
+
+fn report(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        match diagnostic.severity {
+            Severity::Error => tracing::error!("{diagnostic}"),
+            Severity::Warning => tracing::warn!("{diagnostic}"),
+        }
+    }
+}
+
+/// What holds with these settings, in words.
+fn guarantees(config: &Config, flows: &[Arc<Graph>]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let outbox = &config.outbox;
+    lines.push(match outbox.commit.0.is_zero() {
+        true => "guaranteed: a record is on disk, synced, before it is sent; a power cut takes none that was sent".into(),
+        false => format!(
+            "guaranteed: a record is acknowledged by the cloud broker or on disk, synced, within about {0}; a power cut takes \
+             at most the records of the last {0}",
+            outbox.commit
+        ),
+    });
+    let when_full = match outbox.when_full {
+        crate::outbox::WhenFull::DropOldest => "the oldest records are dropped",
+        crate::outbox::WhenFull::DropNewest => "new records are dropped",
+    };
+    let size = bytesize::ByteSize(outbox.max_size.0).display().iec();
+    lines.push(format!(
+        "guaranteed: nothing is dropped until the outbox has {size}; then {when_full}, and counted"
+    ));
+    lines.push(match &config.uplink {
+        Some(uplink) => format!(
+            "guaranteed: each record is delivered to {} at least once, and deleted only when its broker has acknowledged it; \
+             both sides must show a certificate",
+            uplink.url.0
+        ),
+        None => "no usable [uplink]: nothing goes up; records are kept in the outbox".into(),
+    });
+    let control = flows.iter().filter(|flow| flow.is_control()).count();
+    if control > 0 {
+        lines.push(format!(
+            "guaranteed: the outputs of {control} control flow(s) go to their safe level at start, stop and after a panic; not \
+             when the process is killed or the power fails"
+        ));
+    }
+    let data = flows.len() - control;
+    lines.push(format!(
+        "running {} flows: {control} control, {data} data, as device `{}`",
+        flows.len(),
+        config.device.id
+    ));
+    lines
+}
+
+fn report_opening(opening: &Opening) {
+    let Opening {
+        epoch,
+        stored,
+        damaged,
+        missing,
+        is_unexpectedly_empty,
+    } = *opening;
+    tracing::info!("outbox: start {epoch} of this device, {stored} records to deliver");
+    if damaged > 0 || missing > 0 {
+        tracing::error!(
+            "outbox: {damaged} damaged groups were set aside and {missing} records are missing; they count as dropped; the \
+             rest is delivered; check the SD card"
+        );
+    }
+    if is_unexpectedly_empty {
+        tracing::error!(
+            "outbox: it is empty although it held records at the last stop; was its directory replaced?"
+        );
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("cannot tell systemd: {error}");
+    }
+}
+
+/// Tells systemd that all is well as long as both engine threads go round.
+async fn watchdog(beats: Vec<Arc<AtomicU64>>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    // An engine with nothing to do beats once a second.
+    let every = (limit / 3).max(Duration::from_millis(1_500));
+    let read = || -> Vec<u64> {
+        beats
+            .iter()
+            .map(|beat| beat.load(Ordering::Relaxed))
+            .collect()
+    };
+    let mut last = read();
+    loop {
+        tokio::time::sleep(every).await;
+        let now = read();
+        if now.iter().zip(&last).all(|(now, last)| now > last) {
+            notify(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!(
+                "an engine thread is stuck; systemd is not told that all is well, and will restart us"
+            );
+        }
+        last = now;
+    }
+}
