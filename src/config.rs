@@ -39,20 +39,12 @@ pub struct Config {
 }
 
 /// This device.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Device {
     /// The device's name: the MQTT client id, and `{device}` in topics. Letters, digits, `_`, `.` and `-`. Default: the
     /// host's name.
     #[serde(default)]
     pub id: DeviceId,
-}
-
-impl Default for Device {
-    fn default() -> Device {
-        Device {
-            id: DeviceId::default(),
-        }
-    }
 }
 
 /// Where the flows are.
@@ -556,7 +548,7 @@ mod tests {
     #[test]
     fn mistakes_are_reported_at_once_and_the_rest_counts() {
         let (config, problems) = read(
-            "[device]\nid = 'press/7'\n[outbx]\n[outbox]\ncommit = '2s'\nmax_size = '1 byte'\nwhen_full = 'drop-old'\n\
+            "[device]\nid = 'press/7'\n[outbx]\n[outbox]\ncommit = '2s'\nmax_size = '1MB'\nwhen_full = 'drop-old'\n\
              [uplink]\nurl = 'mqtt://broker'\nca = 'ca.pem'\ncert = 'c.pem'\n[board]\nkind = 'simulated'\n",
         );
         let check = |place: &str, words: &str| {

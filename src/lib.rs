@@ -3,24 +3,24 @@
 //! # Layout
 //! In the order in which a reading travels:
 //!
-//! * [`board`], [`sensors`]: pins, edges and readings, from real or simulated hardware
-//! * [`message`]: what travels along a wire
-//! * [`flow`]: from a flow file to a graph that is valid by construction
-//! * [`nodes`]: the node types, one file each
-//! * [`runtime`]: the pure engine, its clock, and the drivers that connect it to the world
-//! * [`outbox`]: keeps what must be delivered until it has been
-//! * [`uplink`]: delivers it to the cloud broker
+//! * [`board`], [`sensors`][]: pins, edges and readings, from real or simulated hardware
+//! * [`message`][]: what travels along a wire
+//! * [`flow`][]: from a flow file to a graph that is valid by construction
+//! * [`nodes`][]: the node types, one file each
+//! * [`runtime`][]: the pure engine, its clock, and the drivers that connect it to the world
+//! * [`outbox`][]: keeps what must be delivered until it has been
+//! * [`uplink`][]: delivers it to the cloud broker
 //!
 //! Around them:
 //!
-//! * [`config`]: `tidegate.toml`
-//! * [`device`]: all of the above, running together
-//! * [`control_socket`]: how other commands ask a running device
-//! * [`broker`]: an MQTT broker that lets nobody in without a certificate
-//! * [`certs`]: development certificates
-//! * [`logging`]: where the log goes
-//! * [`examples`]: the flows of `flows/`, in the binary
-//! * [`cli`]: the commands
+//! * [`config`][]: `tidegate.toml`
+//! * [`device`][]: all of the above, running together
+//! * [`control_socket`][]: how other commands ask a running device
+//! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
+//! * [`certs`][]: development certificates
+//! * [`logging`][]: where the log goes
+//! * [`examples`][]: the flows of `flows/`, in the binary
+//! * [`cli`][]: the commands
 //!
 //! What each part must not do stands at its top; why it is so, in `ARCHITECTURE.md` and `docs/decisions/`.
 

@@ -215,7 +215,7 @@ impl<'a> Checker<'a> {
         let span = value.span();
         match value.get_mut() {
             DeValue::String(text) if text.contains("${") => {
-                if let Some(replaced) = self.replaced(&text.to_string(), span) {
+                if let Some(replaced) = self.replaced(&text.clone(), span) {
                     *value.get_mut() = replaced;
                 }
             }
@@ -610,7 +610,7 @@ mod tests {
         );
         assert_eq!(
             problems_with(flow, &device("warm", Value::from("hot")))[0],
-            "f.toml:10:9: error: `above`: string \"hot\", expected a number (`above`: `true` once the payload is greater than this.)"
+            "f.toml:10:9: error: `above`: string \"hot\", expected a number (`above`: `true` once the payload is greater than this)"
         );
         let unknown = problems(&flow.replace("${pace}", "${pcae}"));
         assert!(

@@ -174,7 +174,17 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let longest_slip = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .map(|candidate| {
+            let is_begun = word.len() >= 3 && candidate.starts_with(word);
+            (
+                if is_begun {
+                    1
+                } else {
+                    strsim::damerau_levenshtein(word, candidate)
+                },
+                candidate,
+            )
+        })
         .filter(|(distance, _)| *distance <= longest_slip)
         .min()
         .map(|(_, candidate)| candidate)
@@ -208,6 +218,7 @@ mod tests {
         check("windw", Some("window"));
         check("wehre", Some("where"));
         check("widnow", Some("window"));
+        check("deb", Some("debug"));
         check("pipeline", None);
         check("x", None);
     }

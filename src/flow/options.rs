@@ -184,16 +184,18 @@ impl KnownOptions {
         }
     }
 
-    /// The first line of an option's documentation.
+    /// The first sentence of an option's documentation.
     fn purpose(&self, name: &str) -> Option<String> {
         let text = self
             .schema
             .pointer(&format!("/properties/{name}/description"))?
             .as_str()?;
-        Some(format!(
-            "`{name}`: {}",
-            text.lines().next().unwrap_or_default()
-        ))
+        let text = text.replace('\n', " ");
+        let sentence = text
+            .split_once(". ")
+            .map_or(text.as_str(), |(first, _)| first)
+            .trim_end_matches('.');
+        Some(format!("`{name}`: {sentence}"))
     }
 
     /// The nearest of the words that serde says it expected; else what the option is for.
@@ -304,8 +306,8 @@ mod tests {
             "evry = '1s'\namount = 'x'\nretries = 300\nmode = 'slwo'",
             &[
                 "x.toml:1:1: error: node `n` has no option `evry` (did you mean `every`?)",
-                "x.toml:1:1: error: node `n` needs `every` (`every`: How often.)",
-                "x.toml:2:10: error: `amount`: string \"x\", expected a number (`amount`: How much.)",
+                "x.toml:1:1: error: node `n` needs `every` (`every`: How often)",
+                "x.toml:2:10: error: `amount`: string \"x\", expected a number (`amount`: How much)",
                 "x.toml:3:11: error: `retries`: integer `300`, expected a whole number, not negative",
                 "x.toml:4:8: error: `mode`: unknown variant `slwo`, expected `fast` or `slow` (did you mean `slow`?)",
             ],
@@ -315,7 +317,7 @@ mod tests {
             &[
                 "x.toml:1:9: error: `every`: unknown time unit \"parsec\", supported units: ns, us/µs, ms, sec, min, hours, \
                days, weeks, months, years (and few variations); a length of time is written like \"250ms\", \"10s\", \
-               \"1m\", \"2h\" or \"7d\" (`every`: How often.)",
+               \"1m\", \"2h\" or \"7d\" (`every`: How often)",
             ],
         );
     }

@@ -168,6 +168,10 @@ impl Sandbox {
             CaughtError::Exception(exception) => exception
                 .message()
                 .unwrap_or_else(|| "an exception without a message".into()),
+            // With no memory left, QuickJS cannot even make the error.
+            CaughtError::Value(value) if value.is_null() => {
+                "null was thrown, as it is when the memory is used up".into()
+            }
             CaughtError::Value(value) => value
                 .as_string()
                 .and_then(|text| text.to_string().ok())

@@ -119,8 +119,12 @@ pub struct NodeType {
     pub ports: &'static [&'static str],
     pub example: &'static str,
     schema: fn() -> Schema,
-    read: fn(&DeTable<'_>, std::ops::Range<usize>, &str, &mut Report) -> Option<Arc<dyn Spec>>,
+    read: ReadOptions,
 }
+
+/// Reads a node's options: the table, where the node's name stands, the name, the report.
+type ReadOptions =
+    fn(&DeTable<'_>, std::ops::Range<usize>, &str, &mut Report) -> Option<Arc<dyn Spec>>;
 
 impl NodeType {
     const fn of<D: Definition>() -> NodeType {

@@ -5,11 +5,11 @@
 //!                          ^                      |
 //! ```
 //!
-//! * [`clock`]: the only place that reads a clock
-//! * [`node`]: what a running node is and what it may do
-//! * [`engine`]: delivers messages to completion, keeps wake-ups, contains panics
-//! * [`driver`]: two engine threads, sensors, pins, outbox
-//! * [`counters`]: what the engines have done
+//! * [`clock`][]: the only place that reads a clock
+//! * [`node`][]: what a running node is and what it may do
+//! * [`engine`][]: delivers messages to completion, keeps wake-ups, contains panics
+//! * [`driver`][]: two engine threads, sensors, pins, outbox
+//! * [`counters`][]: what the engines have done
 
 pub mod clock;
 pub mod counters;

@@ -92,11 +92,15 @@ impl Observer {
                         }
                         Ok(Event::Incoming(Packet::SubAck(_))) => {
                             // Nobody waits any more if the demonstration was given up meanwhile.
-                            let _ = ready.take().map(|ready| ready.send(Ok(())));
+                            if let Some(ready) = ready.take() {
+                                let _ = ready.send(Ok(()));
+                            }
                         }
                         Ok(_) => {}
                         Err(error) => {
-                            let _ = ready.take().map(|ready| ready.send(Err(error)));
+                            if let Some(ready) = ready.take() {
+                                let _ = ready.send(Err(error));
+                            }
                             return;
                         }
                     }
