@@ -210,33 +210,28 @@ impl<S: Store> Keeper<S> {
     }
 
     fn read_wanted(&mut self, now: Now) {
-        let retry = self.unread.take_if(|(_, at)| *at <= now.mono);
-        let wanted = self
-            .shared
-            .with(Book::wanted)
-            .or(retry.map(|(place, _)| place));
-        let mut next = wanted;
+        if self.unread.is_some_and(|(_, at)| now.mono < at) {
+            return;
+        }
+        let unread = self.unread.take().map(|(place, _)| place);
+        let mut next = self.shared.with(Book::wanted).or(unread);
         while let Some(place) = next {
-            match self.store.read(place) {
-                Ok(records) => {
-                    next = self.shared.with(|book| {
-                        book.load(place.first, records);
-                        book.worth_reading_after(place.first)
-                    });
-                }
+            next = match self.store.read(place) {
+                Ok(records) => self.shared.with(|book| {
+                    book.load(place.first, records);
+                    book.worth_reading_after(place.first)
+                }),
                 Err(error) if error.is_damage() => {
                     let lost = self.give_up(place, now);
                     tracing::error!("outbox: {}; {lost} records are lost", words(&error));
-                    next = None;
+                    None
                 }
                 Err(error) => {
                     tracing::warn!("outbox: {}; trying again", words(&error));
                     self.unread = Some((place, now.mono + RETRY_MIN));
-                    next = None;
+                    return;
                 }
-            }
-        }
-        if wanted.is_some() {
+            };
             self.shared.changed.notify_one();
         }
     }

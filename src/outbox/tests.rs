@@ -423,11 +423,10 @@ fn damage_that_sled_notices_is_set_aside_and_the_start_goes_on() {
 #[test]
 fn what_lies_around_an_unreadable_part_is_copied() {
     let dir = TempDir::new().expect("a directory");
-    let settings = settings(&dir, SOON);
+    let settings = settings(&dir, NEVER);
     let (outbox, _) = open(&settings);
     // So large that sled keeps them in files of their own.
     append(&outbox, 0..60, 60_000);
-    until_stored(&outbox, 60);
     outbox.close();
     // sled replays its log up to the last start; damage before that it meets when it reads.
     open(&settings).0.close();
@@ -435,9 +434,15 @@ fn what_lies_around_an_unreadable_part_is_copied() {
     let blobs = fs::read_dir(damaged.join("blobs")).expect("there are some");
     let mut blobs: Vec<_> = blobs.map(|blob| blob.expect("listed").path()).collect();
     blobs.sort();
-    change_byte(&blobs[blobs.len() / 2], b"0123456789");
-
-    let (outbox, opening) = open(&settings);
+    // Some of them sled no longer needs; damage to those changes nothing.
+    let middle = blobs.len() / 2;
+    let mut damage = blobs[middle..].iter().map(|blob| {
+        change_byte(blob, b"0123456789");
+        open(&settings)
+    });
+    let (outbox, opening) = damage
+        .find(|(_, opening)| opening.damaged > 0)
+        .expect("one of them is needed");
     assert_eq!((opening.damaged, opening.stored + opening.missing), (1, 60));
     let ids = drain(&outbox, opening.stored, 100);
     assert!(ids[0].seq == 1 && ids[ids.len() - 1].seq == 60, "{ids:?}");
