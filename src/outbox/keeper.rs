@@ -210,33 +210,28 @@ impl<S: Store> Keeper<S> {
     }
 
     fn read_wanted(&mut self, now: Now) {
-        let retry = self.unread.take_if(|(_, at)| *at <= now.mono);
-        let wanted = self
-            .shared
-            .with(Book::wanted)
-            .or(retry.map(|(place, _)| place));
-        let mut next = wanted;
+        if self.unread.is_some_and(|(_, at)| now.mono < at) {
+            return;
+        }
+        let unread = self.unread.take().map(|(place, _)| place);
+        let mut next = self.shared.with(Book::wanted).or(unread);
         while let Some(place) = next {
-            match self.store.read(place) {
-                Ok(records) => {
-                    next = self.shared.with(|book| {
-                        book.load(place.first, records);
-                        book.worth_reading_after(place.first)
-                    });
-                }
+            next = match self.store.read(place) {
+                Ok(records) => self.shared.with(|book| {
+                    book.load(place.first, records);
+                    book.worth_reading_after(place.first)
+                }),
                 Err(error) if error.is_damage() => {
                     let lost = self.give_up(place, now);
                     tracing::error!("outbox: {}; {lost} records are lost", words(&error));
-                    next = None;
+                    None
                 }
                 Err(error) => {
                     tracing::warn!("outbox: {}; trying again", words(&error));
                     self.unread = Some((place, now.mono + RETRY_MIN));
-                    next = None;
+                    return;
                 }
-            }
-        }
-        if wanted.is_some() {
+            };
             self.shared.changed.notify_one();
         }
     }
@@ -286,7 +281,15 @@ impl<S: Store> Keeper<S> {
             .shared
             .with(|book| book.drop_generation(oldest, Reason::OverflowDisk, now.mono));
         tracing::warn!("outbox: full; dropped the oldest {dropped} records (max_size, when_full)");
-        self.write_books(now)
+        if !self.write_books(now) {
+            return false;
+        }
+        let is_gone = self.store.generations().first() != Some(&oldest);
+        if !is_gone {
+            // Its files cannot be removed. Dropping more would not help.
+            self.pause(now);
+        }
+        is_gone
     }
 
     fn write_books(&mut self, now: Now) -> bool {
@@ -342,29 +345,19 @@ impl<S: Store> Keeper<S> {
     }
 
     fn after_failure(&mut self, error: &StoreError, now: Now) {
-        match &mut self.trouble {
-            None => {
-                let what_to_do = if error.is_disk_full() {
-                    "free some space on this disk"
-                } else {
-                    "look at the disk and at the kernel's log"
-                };
-                tracing::error!(
-                    "outbox: {}; {what_to_do}. New records stay in memory, and a power cut would take them; \
-                     trying again by itself",
-                    words(error)
-                );
-                self.trouble = Some(Trouble {
-                    since: now.mono,
-                    pause: RETRY_MIN,
-                    retry_at: now.mono + RETRY_MIN,
-                });
-            }
-            Some(trouble) => {
-                trouble.pause = (trouble.pause * 2).min(RETRY_MAX);
-                trouble.retry_at = now.mono + trouble.pause;
-            }
+        if self.trouble.is_none() {
+            let what_to_do = if error.is_disk_full() {
+                "free some space on this disk"
+            } else {
+                "look at the disk and at the kernel's log"
+            };
+            tracing::error!(
+                "outbox: {}; {what_to_do}. New records stay in memory, and a power cut would take them; trying again by \
+                 itself",
+                words(error)
+            );
         }
+        self.pause(now);
         if error.is_disk_full() && files::release_reserve(&self.root) {
             self.reserve_at = Some(now.mono + RETRY_MAX);
             // With the reserve there may be room to say what is settled, and so to free whole generations.
@@ -372,6 +365,19 @@ impl<S: Store> Keeper<S> {
                 self.write_books(now);
             }
         }
+    }
+
+    /// Puts off the next commit, longer each time.
+    fn pause(&mut self, now: Now) {
+        let (since, pause) = match self.trouble {
+            None => (now.mono, RETRY_MIN),
+            Some(trouble) => (trouble.since, (trouble.pause * 2).min(RETRY_MAX)),
+        };
+        self.trouble = Some(Trouble {
+            since,
+            pause,
+            retry_at: now.mono + pause,
+        });
     }
 
     fn write_marker(&mut self, ledger: Ledger, now: Now) {
