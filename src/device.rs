@@ -3,8 +3,8 @@
 //! Whatever is wrong with one part, the others run: a missing board leaves flows whose readings fail, a bad certificate
 //! leaves an uplink that is down and an outbox that fills.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,11 +13,14 @@ use tokio::task::JoinHandle;
 
 use crate::board::{self, Board};
 use crate::flow::Graph;
-use crate::outbox::{self, Ledger, Opening, Outbox, Record, RecordId};
+use crate::outbox::{self, Ledger, OpenError, Opening, Outbox, Record, RecordId};
 use crate::runtime::Counters;
 use crate::runtime::clock::{Clock, Reanchor};
-use crate::runtime::driver::{Driver, ThreadError, World, chain};
+use crate::runtime::driver::{Driver, LateOutbox, ThreadError, World, chain};
 use crate::uplink::{self, Backlog, Status, Uplink};
+
+/// How often an outbox that cannot be opened is tried again.
+const OPEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// How often live time is compared with the wall clock.
 const REANCHOR_EVERY: Duration = Duration::from_secs(1);
@@ -37,17 +40,24 @@ pub struct Device {
     /// None once the flows have stopped.
     driver: Option<Driver>,
     counters: Arc<Counters>,
-    outbox: Outbox,
-    uplink: Option<Uplink>,
+    delivery: Arc<Delivery>,
     clock: Clock,
-    reanchoring: JoinHandle<()>,
+    /// What goes on beside the flows, until the device stops.
+    helpers: Vec<JoinHandle<()>>,
+}
+
+/// Outbox and uplink. Both come late if the outbox's disk cannot be used at the start.
+struct Delivery {
+    outbox: LateOutbox,
+    link: OnceLock<watch::Receiver<Status>>,
+    uplink: Mutex<Option<Uplink>>,
 }
 
 /// Why a device does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
-    Outbox(#[from] outbox::OpenError),
+    Outbox(#[from] OpenError),
     #[error(transparent)]
     Thread(#[from] ThreadError),
 }
@@ -65,13 +75,16 @@ pub struct Totals {
     pub outage_seconds: u64,
     pub failures: u64,
     pub edges_dropped: u64,
+    /// What flows wanted to deliver while the outbox could not be opened, and memory did not hold.
+    pub dropped_before_outbox: u64,
     pub panics: u64,
     pub is_up: u8,
 }
 
 impl Device {
-    /// Starts everything, on the current tokio runtime and on threads of its own.
-    pub fn start(parts: Parts) -> Result<(Device, Opening), StartError> {
+    /// Starts everything, on the current tokio runtime and on threads of its own. An outbox whose disk cannot be used is
+    /// tried again and again while the flows run; only one that is in use by another process is an error.
+    pub fn start(parts: Parts) -> Result<Device, StartError> {
         let Parts {
             id,
             flows,
@@ -80,47 +93,58 @@ impl Device {
             uplink,
             clock,
         } = parts;
-        let (outbox, opening) = Outbox::open(outbox, clock.clone())?;
+        let delivery = Arc::new(Delivery {
+            outbox: LateOutbox::default(),
+            link: OnceLock::new(),
+            uplink: Mutex::new(None),
+        });
+        let mut helpers = vec![tokio::spawn(reanchor(clock.clone()))];
+        match Outbox::open(outbox.clone(), clock.clone()) {
+            Ok((outbox, opening)) => delivery.begin(outbox, &opening, uplink, &clock),
+            Err(error @ OpenError::InUse { .. }) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(
+                    "{}; flows and control run, what they want to deliver is kept in memory, and the outbox is tried again \
+                     every {OPEN_AGAIN:?}",
+                    chain(&error)
+                );
+                helpers.push(tokio::spawn(open_late(
+                    outbox,
+                    uplink,
+                    clock.clone(),
+                    delivery.clone(),
+                )));
+            }
+        }
         let world = World {
             device: id,
             clock: clock.clone(),
             board,
-            outbox: outbox.clone(),
+            outbox: delivery.outbox.clone(),
         };
         let driver = Driver::start(flows, world)?;
-        let uplink = uplink.map(|settings| Uplink::start(settings, outbox.clone(), clock.clone()));
-        let reanchoring = tokio::spawn(reanchor(clock.clone()));
         let counters = driver.counters().clone();
-        Ok((
-            Device {
-                driver: Some(driver),
-                counters,
-                outbox,
-                uplink,
-                clock,
-                reanchoring,
-            },
-            opening,
-        ))
+        Ok(Device {
+            driver: Some(driver),
+            counters,
+            delivery,
+            clock,
+            helpers,
+        })
     }
 
     /// The ids of all records of this start, whatever became of them.
     pub fn accepted_ids(&self) -> impl Iterator<Item = RecordId> + use<> {
-        let epoch = self.outbox.epoch();
-        (1..=self.outbox.last_seq()).map(move |seq| RecordId { epoch, seq })
-    }
-
-    /// The state of the link; none without an uplink.
-    pub fn link(&self) -> Option<watch::Receiver<Status>> {
-        self.uplink.as_ref().map(Uplink::status)
+        let outbox = self.delivery.outbox.get();
+        let (epoch, last) = outbox.map_or((0, 0), |outbox| (outbox.epoch(), outbox.last_seq()));
+        (1..=last).map(move |seq| RecordId { epoch, seq })
     }
 
     /// Reads the totals; can be taken elsewhere.
     pub fn meter(&self) -> Meter {
         Meter {
             counters: self.counters.clone(),
-            outbox: self.outbox.clone(),
-            link: self.link(),
+            delivery: self.delivery.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -145,11 +169,23 @@ impl Device {
     /// Stops: outputs to their safe level first, then the link, then the outbox, synced. Waits for all of it.
     pub async fn stop(self) -> Ledger {
         let device = self.stop_flows().await;
-        device.reanchoring.abort();
-        if let Some(uplink) = device.uplink {
+        for helper in device.helpers {
+            helper.abort();
+            // It was told to end; how it does is of no interest.
+            let _ = helper.await;
+        }
+        let uplink = device
+            .delivery
+            .uplink
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(uplink) = uplink {
             uplink.stop().await;
         }
-        let outbox = device.outbox;
+        let Some(outbox) = device.delivery.outbox.get().cloned() else {
+            return Ledger::default();
+        };
         tokio::task::spawn_blocking(move || outbox.close())
             .await
             .unwrap_or_else(|error| {
@@ -159,21 +195,91 @@ impl Device {
     }
 }
 
+impl Delivery {
+    /// The outbox is there: says what was found in it, and starts the uplink.
+    fn begin(
+        &self,
+        outbox: Outbox,
+        opening: &Opening,
+        uplink: Option<uplink::Settings>,
+        clock: &Clock,
+    ) {
+        report(opening);
+        if let Some(settings) = uplink {
+            let uplink = Uplink::start(settings, outbox.clone(), clock.clone());
+            // Both are set here only, and this is called once.
+            let _ = self.link.set(uplink.status());
+            *self.uplink.lock().unwrap_or_else(PoisonError::into_inner) = Some(uplink);
+        }
+        self.outbox.set(outbox);
+    }
+}
+
+/// Tries to open the outbox until that works.
+async fn open_late(
+    settings: outbox::Settings,
+    uplink: Option<uplink::Settings>,
+    clock: Clock,
+    delivery: Arc<Delivery>,
+) {
+    let mut last_error = String::new();
+    loop {
+        tokio::time::sleep(OPEN_AGAIN).await;
+        let (settings, for_outbox) = (settings.clone(), clock.clone());
+        let opened = tokio::task::spawn_blocking(move || Outbox::open(settings, for_outbox)).await;
+        match opened {
+            Ok(Ok((outbox, opening))) => return delivery.begin(outbox, &opening, uplink, &clock),
+            Ok(Err(error)) if chain(&error) == last_error => {}
+            Ok(Err(error)) => {
+                last_error = chain(&error);
+                tracing::error!("{last_error}; it is tried again every {OPEN_AGAIN:?}");
+            }
+            Err(error) => tracing::error!("opening the outbox failed: {error}"),
+        }
+    }
+}
+
+fn report(opening: &Opening) {
+    let Opening {
+        epoch,
+        stored,
+        damaged,
+        missing,
+        is_unexpectedly_empty,
+    } = *opening;
+    tracing::info!("outbox: start {epoch} of this device, {stored} records to deliver");
+    if damaged > 0 || missing > 0 {
+        tracing::error!(
+            "outbox: {damaged} damaged groups were set aside and {missing} records are missing; they count as dropped; the \
+             rest is delivered; check the SD card"
+        );
+    }
+    if is_unexpectedly_empty {
+        tracing::error!(
+            "outbox: it is empty although it held records at the last stop; was its directory replaced?"
+        );
+    }
+}
+
 /// Reads a device's totals.
 #[derive(Clone)]
 pub struct Meter {
     counters: Arc<Counters>,
-    outbox: Outbox,
-    link: Option<watch::Receiver<Status>>,
+    delivery: Arc<Delivery>,
     clock: Clock,
 }
 
 impl Meter {
     pub fn read(&self) -> Totals {
-        let status = self.link.as_ref().map(|link| link.borrow().clone());
+        let status = self.delivery.link.get().map(|link| link.borrow().clone());
         Totals {
             readings: self.counters.readings.get(),
-            ledger: self.outbox.ledger(),
+            ledger: self
+                .delivery
+                .outbox
+                .get()
+                .map(Outbox::ledger)
+                .unwrap_or_default(),
             raw_bytes: self.counters.raw_bytes.get(),
             uplink_bytes: status
                 .as_ref()
@@ -183,6 +289,7 @@ impl Meter {
                 .map_or(0, |status| status.outage(self.clock.now()).as_secs()),
             failures: self.counters.failures.get(),
             edges_dropped: self.counters.edges_dropped.get(),
+            dropped_before_outbox: self.counters.dropped_before_outbox.get(),
             panics: self.counters.panics.get(),
             is_up: u8::from(status.is_some_and(|status| status.is_up())),
         }

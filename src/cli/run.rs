@@ -14,7 +14,6 @@ use crate::control_socket::ControlSocket;
 use crate::device::{self, Device, Parts};
 use crate::flow::{Diagnostic, Graph, Severity, Site};
 use crate::logging;
-use crate::outbox::Opening;
 use crate::runtime::Clock;
 
 #[derive(clap::Args)]
@@ -87,8 +86,7 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
         uplink: config.uplink_settings(),
         clock,
     };
-    let (device, opening) = Device::start(parts)?;
-    report_opening(&opening);
+    let device = Device::start(parts)?;
     let socket = match ControlSocket::listen(&outbox_path, device.meter()) {
         Ok(socket) => Some(socket),
         Err(error) => {
@@ -169,28 +167,6 @@ fn guarantees(config: &Config, flows: &[Arc<Graph>]) -> Vec<String> {
         config.device.id
     ));
     lines
-}
-
-fn report_opening(opening: &Opening) {
-    let Opening {
-        epoch,
-        stored,
-        damaged,
-        missing,
-        is_unexpectedly_empty,
-    } = *opening;
-    tracing::info!("outbox: start {epoch} of this device, {stored} records to deliver");
-    if damaged > 0 || missing > 0 {
-        tracing::error!(
-            "outbox: {damaged} damaged groups were set aside and {missing} records are missing; they count as dropped; the \
-             rest is delivered; check the SD card"
-        );
-    }
-    if is_unexpectedly_empty {
-        tracing::error!(
-            "outbox: it is empty although it held records at the last stop; was its directory replaced?"
-        );
-    }
 }
 
 fn notify(state: &[NotifyState<'_>]) {

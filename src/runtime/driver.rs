@@ -9,15 +9,17 @@
 //! Queues, their limits, and what happens when they are full:
 //!
 //! * *inbox*, one per engine, [`INBOX`] events: an edge is dropped and counted, a sensor thread waits;
-//! * *read queue*, one per bus, [`READ_QUEUE`] requests: the reading fails, which is counted and said.
+//! * *read queue*, one per bus, [`READ_QUEUE`] requests: the reading fails, which is counted and said;
+//! * *drafts*, one per engine, [`DRAFTS`]: fills only while the outbox cannot be opened; then the oldest are dropped and
+//!   counted.
 //!
 //! Must not: block an engine thread on disk, network or console.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,6 +40,8 @@ use crate::uplink::wire::Packet;
 const INBOX: usize = 8_192;
 /// Readings that wait for one bus.
 const READ_QUEUE: usize = 1_024;
+/// What is kept for an outbox that is not there yet.
+const DRAFTS: usize = 10_000;
 /// Wake-ups and events that are handled before edges get their turn again.
 const SLICE: usize = 64;
 /// An engine thread shows a sign of life at least this often, and the board is looked at again.
@@ -48,7 +52,24 @@ pub struct World {
     pub device: String,
     pub clock: Clock,
     pub board: Box<dyn Board>,
-    pub outbox: Outbox,
+    pub outbox: LateOutbox,
+}
+
+/// The outbox, which may not be there yet: flows run without it.
+#[derive(Clone, Default)]
+pub struct LateOutbox(Arc<OnceLock<Outbox>>);
+
+impl LateOutbox {
+    pub fn get(&self) -> Option<&Outbox> {
+        self.0.get()
+    }
+
+    /// Gives it to the flows. A second one is not taken.
+    pub fn set(&self, outbox: Outbox) {
+        if self.0.set(outbox).is_err() {
+            tracing::error!("an outbox was opened twice; the second one is not used");
+        }
+    }
 }
 
 /// Running flows. Dropping it does not stop them; [`Driver::stop`] does.
@@ -136,7 +157,7 @@ impl Driver {
                 counters: counters.clone(),
                 board,
                 reads,
-                drafts: Vec::new(),
+                drafts: VecDeque::new(),
             };
             let thread = spawn(name, {
                 let beats = beats.clone();
@@ -318,14 +339,14 @@ fn read_sensors(mut attached: Vec<Attached>, requests: &Receiver<Address>, clock
 struct Host {
     device: String,
     clock: Clock,
-    outbox: Outbox,
+    outbox: LateOutbox,
     counters: Arc<Counters>,
     log: FlowLog,
     /// Only the control thread has it.
     board: Option<Box<dyn Board>>,
     reads: HashMap<Address, SyncSender<Address>>,
     /// What goes to the outbox at the end of a turn.
-    drafts: Vec<Draft>,
+    drafts: VecDeque<Draft>,
 }
 
 impl Host {
@@ -401,7 +422,7 @@ impl Host {
                 match effect {
                     Effect::Output { pin, level } => self.drive(pin, level),
                     Effect::Read { from } => answers.extend(self.request_reading(from)),
-                    Effect::Uplink { draft } => self.drafts.push(draft),
+                    Effect::Uplink { draft } => self.drafts.push_back(draft),
                     Effect::Debug { label, message, .. } => self.log.debug(&label, &message),
                     Effect::Failed { from, reason } => {
                         self.counters.failures.add(1);
@@ -471,7 +492,7 @@ impl Host {
         };
         self.counters.readings.add(1);
         let id = RecordId {
-            epoch: self.outbox.epoch(),
+            epoch: self.outbox.get().map_or(0, Outbox::epoch),
             seq: self.counters.readings.get(),
         };
         let topic = self.log.place(*to);
@@ -488,8 +509,14 @@ impl Host {
     }
 
     fn hand_over_drafts(&mut self) {
-        if !self.drafts.is_empty() {
-            self.outbox.append(self.drafts.drain(..));
+        if self.drafts.is_empty() {
+            return;
+        }
+        if let Some(outbox) = self.outbox.get() {
+            outbox.append(self.drafts.drain(..));
+        } else if let Some(excess) = self.drafts.len().checked_sub(DRAFTS + 1) {
+            self.drafts.drain(..=excess);
+            self.counters.dropped_before_outbox.add(excess as u64 + 1);
         }
     }
 }

@@ -281,7 +281,7 @@ fn start_device(
     }
     let board = Simulated::new(&config.board.simulation)?;
     let outputs = board.outputs();
-    let (device, _) = Device::start(Parts {
+    let device = Device::start(Parts {
         id: DEVICE.into(),
         flows: site.flows,
         board: Box::new(RealTime::start(board, clock)?),
