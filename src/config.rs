@@ -276,7 +276,7 @@ from_text!(Size, "size", |text| {
 /// The settings file could not be read at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the settings file {}: {source}; check the path, or write one: README.md shows how", path.display())]
+    #[error("cannot read the settings file {}; check the path, or write one: README.md shows how", path.display())]
     Unreadable {
         path: PathBuf,
         source: std::io::Error,

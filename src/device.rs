@@ -167,7 +167,9 @@ impl Device {
     }
 
     /// Stops: outputs to their safe level first, then the link, then the outbox, synced. Waits for all of it.
-    pub async fn stop(self) -> Ledger {
+    ///
+    /// Gives the ledger; none if there never was an outbox.
+    pub async fn stop(self) -> Option<Ledger> {
         let device = self.stop_flows().await;
         for helper in device.helpers {
             helper.abort();
@@ -183,15 +185,11 @@ impl Device {
         if let Some(uplink) = uplink {
             uplink.stop().await;
         }
-        let Some(outbox) = device.delivery.outbox.get().cloned() else {
-            return Ledger::default();
-        };
-        tokio::task::spawn_blocking(move || outbox.close())
-            .await
-            .unwrap_or_else(|error| {
-                tracing::error!("closing the outbox failed: {error}");
-                Ledger::default()
-            })
+        let outbox = device.delivery.outbox.get()?.clone();
+        let closed = tokio::task::spawn_blocking(move || outbox.close()).await;
+        closed
+            .inspect_err(|error| tracing::error!("closing the outbox failed: {error}"))
+            .ok()
     }
 }
 

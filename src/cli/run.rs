@@ -15,6 +15,7 @@ use crate::device::{self, Device, Parts};
 use crate::flow::{Diagnostic, Graph, Severity, Site};
 use crate::logging;
 use crate::runtime::Clock;
+use crate::runtime::driver::chain;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -33,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         Ok(site) => site,
         Err(error) if arguments.strict => return Err(error.into()),
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", chain(&error));
             Site::default()
         }
     };
@@ -108,11 +109,14 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
     notify(&[NotifyState::Stopping]);
     watchdog.abort();
     drop(socket);
-    let ledger = device.stop().await;
-    tracing::info!(
-        "stopped: outputs are at their safe levels; the outbox is synced, {} records wait in it",
-        ledger.stored + ledger.pending
-    );
+    let outbox = match device.stop().await {
+        Some(ledger) => format!(
+            "the outbox is synced, {} records wait in it",
+            ledger.waiting()
+        ),
+        None => "there was no outbox, so what the flows wanted to deliver is lost".into(),
+    };
+    tracing::info!("stopped: outputs are at their safe levels; {outbox}");
     Ok(Outcome::Good)
 }
 

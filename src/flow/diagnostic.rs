@@ -171,7 +171,8 @@ pub fn did_you_mean<'a>(
 
 /// The candidate nearest to a word, if it is near enough to be a slip.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let longest_slip = (word.chars().count() / 3).max(1);
+    let length = word.chars().count();
+    let longest_slip = (length / 3).max(1).min(length.saturating_sub(1));
     candidates
         .into_iter()
         .map(|candidate| {

@@ -20,7 +20,7 @@ pub struct Site {
 
 /// The place of the flows cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read flows from {}: {source}; check the path, or set [flows] path in tidegate.toml", path.display())]
+#[error("cannot read flows from {}; check the path, or set [flows] path in tidegate.toml", path.display())]
 pub struct SiteError {
     path: PathBuf,
     source: std::io::Error,

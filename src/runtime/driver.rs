@@ -393,6 +393,9 @@ impl Host {
         engine.stop(&mut effects);
         self.perform(&mut engine, &mut effects);
         self.hand_over_drafts();
+        self.counters
+            .dropped_before_outbox
+            .add(self.drafts.len() as u64);
     }
 
     /// Waits for mail until the next wake-up, and takes at most [`SLICE`] events. Says whether to stop.
