@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case ${1:-aarch64} in
-aarch64) target=aarch64-unknown-linux-gnu gcc=aarch64-linux-gnu packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
-armv7) target=armv7-unknown-linux-gnueabihf gcc=arm-linux-gnueabihf packages=(gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) ;;
+aarch64) target=aarch64-unknown-linux-gnu gcc=aarch64-linux-gnu-gcc packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
+armv7) target=armv7-unknown-linux-gnueabihf gcc=arm-linux-gnueabihf-gcc packages=(gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) ;;
 *)
     echo "usage: $0 [aarch64|armv7] [cargo's options]" >&2
     exit 2
@@ -20,7 +20,7 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-if ! command -v $gcc-gcc >/dev/null; then
+if ! command -v $gcc >/dev/null; then
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 fi
@@ -28,9 +28,7 @@ if command -v rustup >/dev/null; then
     rustup target add --quiet $target 2>/dev/null || rustup target add $target
 fi
 
-# Here and not in .cargo/config.toml, which would break builds where this compiler is missing.
-name=${target//-/_}
-export "CARGO_TARGET_${name^^}_LINKER=$gcc-gcc" "CC_$name=$gcc-gcc" "AR_$name=$gcc-ar"
+# .cargo/config.toml names the linker; the crates that compile C find the same compiler by its name.
 cargo build --release --locked --target $target "$@"
 
 binary=${CARGO_TARGET_DIR:-target}/$target/release/tidegate
