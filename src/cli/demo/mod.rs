@@ -93,11 +93,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let ledger = runtime.block_on(play(
-        Duration::from_secs(arguments.seconds),
-        directory,
-        &screen,
-    ))?;
+    let length = Duration::from_secs(arguments.seconds);
+    let ledger = runtime.block_on(async {
+        // Returning, instead of being killed, takes the temporary directory away.
+        tokio::select! {
+            ledger = play(length, directory, &screen) => ledger,
+            _ = tokio::signal::ctrl_c() => Err("stopped by Ctrl-C before the end, so there is no ledger".into()),
+        }
+    })?;
     drop(logger);
     if let Some(directory) = &arguments.keep {
         let path = directory.display();
