@@ -57,7 +57,7 @@ stop_packaged_mosquitto() {
 }
 
 documentation() {
-    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --quiet
+    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items --quiet
 }
 
 step "tools" install_missing

@@ -1,6 +1,6 @@
 //! A flow that is valid: every wire leads somewhere, every option has its type, no cycle.
 //!
-//! A [`Graph`] exists only through [`crate::flow::check`], so the engine cannot meet one that is not valid. It does not
+//! A [`Graph`] exists only through [`crate::flow::check()`], so the engine cannot meet one that is not valid. It does not
 //! depend on the file format.
 
 use std::sync::Arc;
