@@ -1,10 +1,12 @@
 //! A running device: flows, board, outbox and uplink, put together.
 //!
+//! Flows and control start first and wait for nothing: the outbox is opened beside them, and the uplink follows it.
 //! Whatever is wrong with one part, the others run: a missing board leaves flows whose readings fail, a bad certificate
 //! leaves an uplink that is down and an outbox that fills.
 
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,16 +14,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::board::{self, Board};
+use crate::control_socket::ControlSocket;
 use crate::flow::Graph;
-use crate::outbox::{self, Ledger, OpenError, Opening, Outbox, Record, RecordId};
+use crate::outbox::{self, Claim, Ledger, OpenError, Opening, Outbox, Record, RecordId};
 use crate::runtime::Counters;
 use crate::runtime::clock::{Clock, Reanchor};
-use crate::runtime::driver::{Driver, LateOutbox, ThreadError, World, chain};
+use crate::runtime::driver::{Driver, LateOutbox, Stopped, ThreadError, World, chain};
 use crate::uplink::{self, Backlog, Status, Uplink};
 
 /// How often an outbox that cannot be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(10);
-
+/// How long a stop waits for an outbox that is being opened, to give it what the flows left.
+const OPEN_LATEST: Duration = Duration::from_secs(5);
 /// How often live time is compared with the wall clock.
 const REANCHOR_EVERY: Duration = Duration::from_secs(1);
 
@@ -30,7 +34,8 @@ pub struct Parts {
     pub id: String,
     pub flows: Vec<Arc<Graph>>,
     pub board: Box<dyn Board>,
-    pub outbox: outbox::Settings,
+    /// None keeps the outbox shut and the uplink down, because it is not sure whose they would be.
+    pub outbox: Option<outbox::Settings>,
     pub uplink: Option<uplink::Settings>,
     pub clock: Clock,
 }
@@ -39,18 +44,19 @@ pub struct Parts {
 pub struct Device {
     /// None once the flows have stopped.
     driver: Option<Driver>,
-    counters: Arc<Counters>,
-    delivery: Arc<Delivery>,
-    clock: Clock,
-    /// What goes on beside the flows, until the device stops.
-    helpers: Vec<JoinHandle<()>>,
+    stopped: Stopped,
+    meter: Meter,
+    opening: Option<JoinHandle<()>>,
+    reanchoring: JoinHandle<()>,
 }
 
-/// Outbox and uplink. Both come late if the outbox's disk cannot be used at the start.
+/// Outbox, uplink and control socket, which come after the flows.
+#[derive(Default)]
 struct Delivery {
     outbox: LateOutbox,
     link: OnceLock<watch::Receiver<Status>>,
     uplink: Mutex<Option<Uplink>>,
+    socket: Mutex<Option<ControlSocket>>,
 }
 
 /// Why a device does not start.
@@ -60,6 +66,15 @@ pub enum StartError {
     Outbox(#[from] OpenError),
     #[error(transparent)]
     Thread(#[from] ThreadError),
+}
+
+/// How a device ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Whether all outputs are at their safe levels.
+    pub outputs_are_safe: bool,
+    /// The outbox's ledger; none if it was never open.
+    pub ledger: Option<Ledger>,
 }
 
 /// The outbox's ledger and what else the device counts, as one flat JSON object of integers.
@@ -73,17 +88,25 @@ pub struct Totals {
     /// PUBLISH packets sent, those sent again included, in bytes; since the start.
     pub uplink_bytes: u64,
     pub outage_seconds: u64,
+    /// Readings and messages that a node could not handle.
     pub failures: u64,
+    /// Edges that found their queue full.
     pub edges_dropped: u64,
     /// What flows wanted to deliver while the outbox could not be opened, and memory did not hold.
     pub dropped_before_outbox: u64,
+    /// Events and messages that found their flow stopped by a panic.
+    pub missed: u64,
     pub panics: u64,
+    /// Levels that the board did not take.
+    pub output_errors: u64,
+    /// 1 while the link is up.
     pub is_up: u8,
 }
 
 impl Device {
-    /// Starts everything, on the current tokio runtime and on threads of its own. An outbox whose disk cannot be used is
-    /// tried again and again while the flows run; only one that is in use by another process is an error.
+    /// Starts everything, on the current tokio runtime and on threads of its own. The one thing that is waited for is the
+    /// right to the outbox: what another process has is not touched, nor are its pins. An outbox whose disk cannot be used
+    /// is tried again and again while the flows run.
     pub fn start(parts: Parts) -> Result<Device, StartError> {
         let Parts {
             id,
@@ -93,29 +116,11 @@ impl Device {
             uplink,
             clock,
         } = parts;
-        let delivery = Arc::new(Delivery {
-            outbox: LateOutbox::default(),
-            link: OnceLock::new(),
-            uplink: Mutex::new(None),
-        });
-        let mut helpers = vec![tokio::spawn(reanchor(clock.clone()))];
-        match Outbox::open(outbox.clone(), clock.clone()) {
-            Ok((outbox, opening)) => delivery.begin(outbox, &opening, uplink, &clock),
+        let claim = match outbox.clone().map(Claim::take).transpose() {
             Err(error @ OpenError::InUse { .. }) => return Err(error.into()),
-            Err(error) => {
-                tracing::error!(
-                    "{}; flows and control run, what they want to deliver is kept in memory, and the outbox is tried again \
-                     every {OPEN_AGAIN:?}",
-                    chain(&error)
-                );
-                helpers.push(tokio::spawn(open_late(
-                    outbox,
-                    uplink,
-                    clock.clone(),
-                    delivery.clone(),
-                )));
-            }
-        }
+            claim => claim,
+        };
+        let delivery = Arc::<Delivery>::default();
         let world = World {
             device: id,
             clock: clock.clone(),
@@ -123,30 +128,33 @@ impl Device {
             outbox: delivery.outbox.clone(),
         };
         let driver = Driver::start(flows, world)?;
-        let counters = driver.counters().clone();
-        Ok(Device {
-            driver: Some(driver),
-            counters,
+        let meter = Meter {
+            counters: driver.counters().clone(),
             delivery,
             clock,
-            helpers,
+        };
+        let opening =
+            outbox.map(|settings| tokio::spawn(open(claim, settings, uplink, meter.clone())));
+        let reanchoring = tokio::spawn(reanchor(meter.clock.clone()));
+        Ok(Device {
+            driver: Some(driver),
+            stopped: Stopped::default(),
+            meter,
+            opening,
+            reanchoring,
         })
     }
 
     /// The ids of all records of this start, whatever became of them.
     pub fn accepted_ids(&self) -> impl Iterator<Item = RecordId> + use<> {
-        let outbox = self.delivery.outbox.get();
-        let (epoch, last) = outbox.map_or((0, 0), |outbox| (outbox.epoch(), outbox.last_seq()));
+        let outbox = &self.meter.delivery.outbox;
+        let (epoch, last) = (outbox.epoch(), outbox.get().map_or(0, Outbox::last_seq));
         (1..=last).map(move |seq| RecordId { epoch, seq })
     }
 
     /// Reads the totals; can be taken elsewhere.
     pub fn meter(&self) -> Meter {
-        Meter {
-            counters: self.counters.clone(),
-            delivery: self.delivery.clone(),
-            clock: self.clock.clone(),
-        }
+        self.meter.clone()
     }
 
     /// Counts up while the engine threads are alive.
@@ -159,82 +167,114 @@ impl Device {
         if let Some(driver) = self.driver.take() {
             // Joining threads blocks; the link goes on meanwhile.
             let stopped = tokio::task::spawn_blocking(move || driver.stop()).await;
-            if let Err(error) = stopped {
+            self.stopped = stopped.unwrap_or_else(|error| {
                 tracing::error!("stopping the flows failed: {error}");
-            }
+                Stopped::default()
+            });
         }
         self
     }
 
     /// Stops: outputs to their safe level first, then the link, then the outbox, synced. Waits for all of it.
-    ///
-    /// Gives the ledger; none if there never was an outbox.
-    pub async fn stop(self) -> Option<Ledger> {
-        let device = self.stop_flows().await;
-        for helper in device.helpers {
-            helper.abort();
-            // It was told to end; how it does is of no interest.
-            let _ = helper.await;
+    pub async fn stop(self) -> Ended {
+        let mut device = self.stop_flows().await;
+        device.reanchoring.abort();
+        let delivery = &device.meter.delivery;
+        if let Some(mut opening) = device.opening.take() {
+            let patience = if device.stopped.drafts.is_empty() {
+                Duration::ZERO
+            } else {
+                OPEN_LATEST
+            };
+            if tokio::time::timeout(patience, &mut opening).await.is_err() {
+                opening.abort();
+            }
         }
-        let uplink = device
-            .delivery
-            .uplink
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let left = device.stopped.drafts.len() as u64;
+        match delivery.outbox.get() {
+            Some(outbox) => outbox.append(device.stopped.drafts),
+            None => device.meter.counters.dropped_before_outbox.add(left),
+        }
+        drop(delivery.socket().take());
+        let uplink = delivery.uplink().take();
         if let Some(uplink) = uplink {
             uplink.stop().await;
         }
-        let outbox = device.delivery.outbox.get()?.clone();
-        let closed = tokio::task::spawn_blocking(move || outbox.close()).await;
-        closed
-            .inspect_err(|error| tracing::error!("closing the outbox failed: {error}"))
-            .ok()
+        let ledger = match delivery.outbox.get().cloned() {
+            Some(outbox) => tokio::task::spawn_blocking(move || outbox.close())
+                .await
+                .ok(),
+            None => None,
+        };
+        Ended {
+            outputs_are_safe: device.stopped.outputs_are_safe,
+            ledger,
+        }
     }
 }
 
 impl Delivery {
-    /// The outbox is there: says what was found in it, and starts the uplink.
-    fn begin(
-        &self,
-        outbox: Outbox,
-        opening: &Opening,
-        uplink: Option<uplink::Settings>,
-        clock: &Clock,
-    ) {
-        report(opening);
-        if let Some(settings) = uplink {
-            let uplink = Uplink::start(settings, outbox.clone(), clock.clone());
-            // Both are set here only, and this is called once.
-            let _ = self.link.set(uplink.status());
-            *self.uplink.lock().unwrap_or_else(PoisonError::into_inner) = Some(uplink);
-        }
-        self.outbox.set(outbox);
+    fn uplink(&self) -> MutexGuard<'_, Option<Uplink>> {
+        self.uplink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<ControlSocket>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tries to open the outbox until that works.
-async fn open_late(
+/// Opens the outbox, however often it takes, and starts what needs it.
+async fn open(
+    first_claim: Result<Option<Claim>, OpenError>,
     settings: outbox::Settings,
     uplink: Option<uplink::Settings>,
-    clock: Clock,
-    delivery: Arc<Delivery>,
+    meter: Meter,
 ) {
-    let mut last_error = String::new();
-    loop {
-        tokio::time::sleep(OPEN_AGAIN).await;
-        let (settings, for_outbox) = (settings.clone(), clock.clone());
-        let opened = tokio::task::spawn_blocking(move || Outbox::open(settings, for_outbox)).await;
-        match opened {
-            Ok(Ok((outbox, opening))) => return delivery.begin(outbox, &opening, uplink, &clock),
-            Ok(Err(error)) if chain(&error) == last_error => {}
-            Ok(Err(error)) => {
-                last_error = chain(&error);
-                tracing::error!("{last_error}; it is tried again every {OPEN_AGAIN:?}");
-            }
-            Err(error) => tracing::error!("opening the outbox failed: {error}"),
+    let mut claim = first_claim.transpose();
+    let mut last_problem = String::new();
+    let (outbox, opening) = loop {
+        let (settings_again, clock) = (settings.clone(), meter.clock.clone());
+        let next_claim = claim.take();
+        let opened = tokio::task::spawn_blocking(move || {
+            next_claim
+                .unwrap_or_else(|| Claim::take(settings_again))?
+                .open(clock)
+        });
+        let problem = match opened.await {
+            Ok(Ok(opened)) => break opened,
+            Ok(Err(error)) => chain(&error),
+            Err(error) => error.to_string(),
+        };
+        if problem != last_problem {
+            tracing::error!(
+                "{problem}; flows and control run, what they want to deliver is kept in memory, and the outbox is tried again \
+                 every {OPEN_AGAIN:?}"
+            );
+            last_problem = problem;
         }
+        tokio::time::sleep(OPEN_AGAIN).await;
+    };
+    report(&opening);
+    let delivery = &meter.delivery;
+    if let Some(uplink) = uplink {
+        let uplink = Uplink::start(uplink, outbox.clone(), meter.clock.clone());
+        // It is set here only, once.
+        let _ = delivery.link.set(uplink.status());
+        *delivery.uplink() = Some(uplink);
     }
+    delivery.outbox.set(outbox);
+    *delivery.socket() = listen(&settings.path, &meter);
+}
+
+fn listen(directory: &Path, meter: &Meter) -> Option<ControlSocket> {
+    ControlSocket::listen(directory, meter.clone())
+        .inspect_err(|error| {
+            tracing::warn!(
+                "other commands cannot ask this process: no socket in {}: {error}",
+                directory.display()
+            );
+        })
+        .ok()
 }
 
 fn report(opening: &Opening) {
@@ -270,25 +310,37 @@ pub struct Meter {
 impl Meter {
     pub fn read(&self) -> Totals {
         let status = self.delivery.link.get().map(|link| link.borrow().clone());
+        let Counters {
+            readings,
+            raw_bytes,
+            failures,
+            edges_dropped,
+            dropped_before_outbox,
+            missed,
+            panics,
+            output_errors,
+        } = &*self.counters;
         Totals {
-            readings: self.counters.readings.get(),
+            readings: readings.get(),
             ledger: self
                 .delivery
                 .outbox
                 .get()
                 .map(Outbox::ledger)
                 .unwrap_or_default(),
-            raw_bytes: self.counters.raw_bytes.get(),
+            raw_bytes: raw_bytes.get(),
             uplink_bytes: status
                 .as_ref()
                 .map_or(0, |status| status.counts().publish_bytes),
             outage_seconds: status
                 .as_ref()
                 .map_or(0, |status| status.outage(self.clock.now()).as_secs()),
-            failures: self.counters.failures.get(),
-            edges_dropped: self.counters.edges_dropped.get(),
-            dropped_before_outbox: self.counters.dropped_before_outbox.get(),
-            panics: self.counters.panics.get(),
+            failures: failures.get(),
+            edges_dropped: edges_dropped.get(),
+            dropped_before_outbox: dropped_before_outbox.get(),
+            missed: missed.get(),
+            panics: panics.get(),
+            output_errors: output_errors.get(),
             is_up: u8::from(status.is_some_and(|status| status.is_up())),
         }
     }
@@ -304,21 +356,24 @@ async fn reanchor(clock: Clock) {
     let mut held_back = false;
     loop {
         tokio::time::sleep(REANCHOR_EVERY).await;
+        let is_news = !held_back;
+        held_back = false;
         match clock.reanchor() {
-            Reanchor::Agrees => held_back = false,
+            Reanchor::Agrees => {}
             Reanchor::Followed(step) => {
                 tracing::warn!(
                     "the wall clock went ahead by {step:?}; messages are stamped with the new time"
                 );
             }
-            Reanchor::HeldBack(step) if !held_back => {
+            Reanchor::HeldBack(step) => {
                 held_back = true;
-                tracing::warn!(
-                    "the wall clock went back by {step:?}; messages are stamped with the old time, so that no window comes \
-                     twice, until the clock catches up or tidegate starts again"
-                );
+                if is_news {
+                    tracing::warn!(
+                        "the wall clock went back by {step:?}; messages are stamped with the old time, so that no window \
+                         comes twice, until the clock catches up or tidegate starts again"
+                    );
+                }
             }
-            Reanchor::HeldBack(_) => {}
         }
     }
 }

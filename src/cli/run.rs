@@ -10,8 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Outcome, settings};
 use crate::config::Config;
-use crate::control_socket::ControlSocket;
-use crate::device::{self, Device, Parts};
+use crate::device::{self, Device, Ended, Parts};
 use crate::flow::{Diagnostic, Graph, Severity, Site};
 use crate::logging;
 use crate::runtime::Clock;
@@ -60,6 +59,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(serve(config, site.flows));
+    // A disk that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
     drop(logger);
     outcome
 }
@@ -68,6 +69,7 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
     // Signals first: one that comes during the start must not kill us.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
 
     let clock = Clock::start();
     let needs_board = flows.iter().any(|flow| flow.uses().next().is_some());
@@ -78,46 +80,52 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
     for line in guarantees(&config, &flows) {
         tracing::info!("{line}");
     }
-    let outbox_path = config.outbox.path.clone();
     let parts = Parts {
         id: config.device.id.to_string(),
         flows,
         board,
-        outbox: config.outbox_settings(),
+        outbox: Some(config.outbox_settings()),
         uplink: config.uplink_settings(),
         clock,
     };
     let device = Device::start(parts)?;
-    let socket = match ControlSocket::listen(&outbox_path, device.meter()) {
-        Ok(socket) => Some(socket),
-        Err(error) => {
-            tracing::warn!(
-                "other commands cannot ask this process: no socket in {}: {error}",
-                outbox_path.display()
-            );
-            None
-        }
-    };
     notify(&[NotifyState::Ready]);
     let watchdog = tokio::spawn(watchdog(device.beats()));
 
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        _ = hang_up.recv() => "SIGHUP",
     };
     tracing::info!("{name}: stopping");
     notify(&[NotifyState::Stopping]);
     watchdog.abort();
-    drop(socket);
-    let outbox = match device.stop().await {
-        Some(ledger) => format!(
+    tokio::select! {
+        ended = device.stop() => say_goodbye(&ended),
+        _ = async { tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} } } => {
+            return Err("stopped at the second signal, before everything was in order".into());
+        }
+    }
+    Ok(Outcome::Good)
+}
+
+fn say_goodbye(ended: &Ended) {
+    match &ended.ledger {
+        Some(ledger) => tracing::info!(
             "the outbox is synced, {} records wait in it",
             ledger.waiting()
         ),
-        None => "there was no outbox, so what the flows wanted to deliver is lost".into(),
-    };
-    tracing::info!("stopped: outputs are at their safe levels; {outbox}");
-    Ok(Outcome::Good)
+        None => {
+            tracing::error!("the outbox was never open; what the flows wanted to deliver is lost")
+        }
+    }
+    if ended.outputs_are_safe {
+        tracing::info!("stopped: all outputs are at their safe levels");
+    } else {
+        tracing::error!(
+            "stopped, but the board did not take the safe level of every output: look at the relays"
+        );
+    }
 }
 
 fn report(diagnostics: &[Diagnostic]) {

@@ -55,12 +55,22 @@ struct Contact {
 }
 
 impl Node for Contact {
+    fn start(&mut self, cx: &mut Context<'_>) {
+        cx.read_level();
+    }
+
     fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
 
     fn input(&mut self, input: Input, cx: &mut Context<'_>) {
-        if let Input::Edge { time, level } = input {
-            let level = if level == Level::High { 1.0 } else { 0.0 };
-            cx.originate(self.topic.clone(), Value::Number(level), time);
+        match input {
+            Input::Edge { time, level } => {
+                let level = if level == Level::High { 1.0 } else { 0.0 };
+                cx.originate(self.topic.clone(), Value::Number(level), time);
+            }
+            Input::Reading {
+                value: Err(reason), ..
+            } => cx.fail(reason),
+            Input::Reading { value: Ok(_), .. } => {}
         }
     }
 }

@@ -179,13 +179,26 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Outbox {
-    /// Opens the outbox, raises its epoch and starts its storage thread. Reads and checks all that is stored, so it may
-    /// take seconds. Damage is no reason to fail: it is set aside and counted.
-    pub fn open(settings: Settings, clock: Clock) -> Result<(Outbox, Opening), OpenError> {
+/// The sole right to an outbox, before it is opened. Taking it is quick; opening may take seconds.
+#[derive(Debug)]
+pub struct Claim {
+    settings: Settings,
+    lock: File,
+}
+
+impl Claim {
+    /// Makes the directory, if need be, and takes its lock; an error if another process has it.
+    pub fn take(settings: Settings) -> Result<Claim, OpenError> {
+        make_dir(&settings.path)?;
+        let lock = lock(&settings.path)?;
+        Ok(Claim { settings, lock })
+    }
+
+    /// Opens the outbox, raises its epoch and starts its storage thread. Reads and checks all that is stored. Damage is no
+    /// reason to fail: it is set aside and counted.
+    pub fn open(self, clock: Clock) -> Result<(Outbox, Opening), OpenError> {
+        let Claim { settings, lock } = self;
         let root = settings.path.clone();
-        make_dir(&root)?;
-        let lock = lock(&root)?;
         let max_size = settings.max_size.max(MIN_SIZE);
         let reserve = files::make_reserve(&root);
         if let Err(error) = &reserve {
@@ -278,6 +291,13 @@ impl Outbox {
             },
             opening,
         ))
+    }
+}
+
+impl Outbox {
+    /// Claims and opens the outbox: see [`Claim`].
+    pub fn open(settings: Settings, clock: Clock) -> Result<(Outbox, Opening), OpenError> {
+        Claim::take(settings)?.open(clock)
     }
 
     /// Takes records in, and numbers them. Never waits for the disk. What finds no room in memory goes by `when_full`.

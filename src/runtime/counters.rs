@@ -17,6 +17,8 @@ pub struct Counters {
     pub dropped_before_outbox: Counter,
     /// Panics that stopped a flow.
     pub panics: Counter,
+    /// Events that came while their flow was stopped, and messages that were on their way in it when it stopped.
+    pub missed: Counter,
     /// Errors of the board when a pin was driven.
     pub output_errors: Counter,
 }

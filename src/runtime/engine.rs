@@ -19,6 +19,7 @@ use crate::flow::Graph;
 use crate::message::{Message, NodeId};
 use crate::nodes::BuildError;
 use crate::runtime::clock::Now;
+use crate::runtime::driver::chain;
 use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node, queue_for};
 
 /// How long a flow waits after its first panic before it starts again; doubled for each further one.
@@ -51,7 +52,7 @@ pub struct FlowCounters {
     pub failures: u64,
     /// Panics that stopped the flow.
     pub panics: u64,
-    /// Events that came while the flow was stopped.
+    /// Events that came while the flow was stopped, and messages that were queued in it when it stopped.
     pub missed: u64,
 }
 
@@ -177,6 +178,11 @@ impl Engine {
         self.flows.iter().map(|flow| &flow.graph)
     }
 
+    /// Events and messages that were not handled because their flow had stopped, in all flows.
+    pub fn missed(&self) -> u64 {
+        self.flows.iter().map(|flow| flow.counters.missed).sum()
+    }
+
     pub fn counters(&self, flow: u32) -> FlowCounters {
         self.flows[flow as usize].counters
     }
@@ -213,7 +219,6 @@ impl Engine {
     }
 
     fn start(&mut self, index: u32, now: Now, effects: &mut Effects) {
-        self.flows[index as usize].started = now.mono;
         self.run(index, now, effects, |flow, effects| {
             for node in 0..flow.slots.len() {
                 let node =
@@ -235,12 +240,15 @@ impl Engine {
 
     fn build_and_start(&mut self, index: u32, now: Now, effects: &mut Effects) {
         let flow = &mut self.flows[index as usize];
-        match build(&flow.graph, &self.device) {
-            Ok(slots) => {
+        flow.started = now.mono;
+        let built = catch_unwind(AssertUnwindSafe(|| build(&flow.graph, &self.device)));
+        match built {
+            Ok(Ok(slots)) => {
                 flow.slots = slots;
                 self.start(index, now, effects);
             }
-            Err(error) => self.stopped(index, now, None, error.to_string(), effects),
+            Ok(Err(error)) => self.stopped(index, now, None, chain(&error), effects),
+            Err(panic) => self.stopped(index, now, None, panic_text(panic.as_ref()), effects),
         }
     }
 
@@ -283,9 +291,16 @@ impl Engine {
         let again_in = flow.back_off;
         flow.back_off = (flow.back_off * 2).min(LONGEST_BACK_OFF);
         flow.counters.panics += 1;
-        flow.slots.clear();
+        flow.counters.missed += flow.queue.len() as u64;
         flow.queue.clear();
         flow.asked.clear();
+        // A node's own clean-up may panic as the node did.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| flow.slots.clear())) {
+            tracing::error!(
+                "a node panicked again when it was dropped: {}",
+                panic_text(panic.as_ref())
+            );
+        }
         effects.extend(safe_outputs(&flow.graph));
         effects.push(Effect::FlowStopped {
             flow: index,
@@ -421,7 +436,7 @@ fn safe_outputs(graph: &Graph) -> impl Iterator<Item = Effect> {
         .map(|(pin, level)| Effect::Output { pin, level })
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {

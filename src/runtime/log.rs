@@ -7,18 +7,27 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::board::Pin;
 use crate::flow::Graph;
 use crate::message::{Message, NodeId};
 use crate::runtime::clock::Now;
 use crate::runtime::node::Address;
 
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
+const DEBUG_AFTER: Duration = Duration::from_millis(100);
 
 /// Writes for the flows of one engine.
 pub(super) struct FlowLog {
     flows: Vec<Arc<Graph>>,
-    /// Per node, or none for the board.
-    limits: HashMap<Option<Address>, Limit>,
+    limits: HashMap<Origin, Limit>,
+}
+
+/// Whose lines are limited together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Origin {
+    Node(Address),
+    Debug(Address),
+    Pin(Option<Pin>),
 }
 
 #[derive(Default)]
@@ -29,10 +38,10 @@ struct Limit {
 
 impl Limit {
     /// How many were left out before this one, if this one is to be written.
-    fn admit(&mut self, now: Now) -> Option<u64> {
+    fn admit(&mut self, now: Now, after: Duration) -> Option<u64> {
         if self
             .last
-            .is_some_and(|last| now.mono.saturating_sub(last) < REPEAT_AFTER)
+            .is_some_and(|last| now.mono.saturating_sub(last) < after)
         {
             self.left_out += 1;
             return None;
@@ -56,21 +65,47 @@ impl FlowLog {
         format!("{}/{}", flow.name(), flow.node_name(address.node))
     }
 
+    /// The length of `flow/node`, without making it.
+    pub(super) fn place_len(&self, address: Address) -> usize {
+        let flow = &self.flows[address.flow as usize];
+        flow.name().len() + 1 + flow.node_name(address.node).len()
+    }
+
     pub(super) fn failed(&mut self, now: Now, from: Address, reason: &str) {
-        if let Some(left_out) = self.limits.entry(Some(from)).or_default().admit(now) {
+        if let Some(left_out) = self
+            .limits
+            .entry(Origin::Node(from))
+            .or_default()
+            .admit(now, REPEAT_AFTER)
+        {
             let place = self.place(from);
             tracing::warn!(node = place, left_out, "{reason}");
         }
     }
 
-    pub(super) fn board_error(&mut self, now: Now, error: &str) {
-        if let Some(left_out) = self.limits.entry(None).or_default().admit(now) {
+    /// `pin` is the pin concerned, if it is one.
+    pub(super) fn board_error(&mut self, now: Now, pin: Option<Pin>, error: &str) {
+        if let Some(left_out) = self
+            .limits
+            .entry(Origin::Pin(pin))
+            .or_default()
+            .admit(now, REPEAT_AFTER)
+        {
             tracing::error!(left_out, "{error}");
         }
     }
 
-    pub(super) fn debug(&self, label: &str, message: &Message) {
-        tracing::info!(target: "tidegate::debug", topic = &*message.topic, time = %message.time, "{label}: {}", message.payload);
+    /// What a `debug` node shows: at most ten lines a second each.
+    pub(super) fn debug(&mut self, now: Now, from: Address, label: &str, message: &Message) {
+        if let Some(left_out) = self
+            .limits
+            .entry(Origin::Debug(from))
+            .or_default()
+            .admit(now, DEBUG_AFTER)
+        {
+            let (topic, time) = (&*message.topic, message.time);
+            tracing::info!(target: "tidegate::debug", topic, %time, left_out, "{label}: {}", message.payload);
+        }
     }
 
     pub(super) fn stopped(&self, flow: u32, node: Option<NodeId>, panic: &str, again_in: Duration) {
@@ -103,11 +138,11 @@ mod tests {
             mono: Duration::from_secs(seconds),
             ..Now::default()
         };
-        assert_eq!(limit.admit(at(0)), Some(0));
-        assert_eq!(limit.admit(at(1)), None);
-        assert_eq!(limit.admit(at(9)), None);
-        assert_eq!(limit.admit(at(10)), Some(2));
-        assert_eq!(limit.admit(at(11)), None);
-        assert_eq!(limit.admit(at(20)), Some(1));
+        assert_eq!(limit.admit(at(0), REPEAT_AFTER), Some(0));
+        assert_eq!(limit.admit(at(1), REPEAT_AFTER), None);
+        assert_eq!(limit.admit(at(9), REPEAT_AFTER), None);
+        assert_eq!(limit.admit(at(10), REPEAT_AFTER), Some(2));
+        assert_eq!(limit.admit(at(11), REPEAT_AFTER), None);
+        assert_eq!(limit.admit(at(20), REPEAT_AFTER), Some(1));
     }
 }

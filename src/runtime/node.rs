@@ -30,12 +30,13 @@ pub trait Node {
 /// What the board hands to a source node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The answer to [`Effect::Read`], stamped when the sensor was read; the error says what failed and what to do.
+    /// The answer to [`Effect::ReadSensor`], stamped when the sensor was read; the error says what failed and what to do.
+    /// As an answer to [`Effect::ReadLevel`] it is always an error.
     Reading {
         time: Timestamp,
         value: Result<Value, String>,
     },
-    /// The level of an input pin, at the start and at each edge.
+    /// The level of an input pin: the answer to [`Effect::ReadLevel`], and at each edge.
     Edge { time: Timestamp, level: Level },
 }
 
@@ -53,7 +54,9 @@ pub enum Effect {
     /// Drive an output pin.
     Output { pin: Pin, level: Level },
     /// Read the sensor of this node; answered with [`Input::Reading`].
-    Read { from: Address },
+    ReadSensor { from: Address },
+    /// Say what level this node's input pin has; answered with [`Input::Edge`].
+    ReadLevel { from: Address },
     /// Deliver through the outbox.
     Uplink { draft: Draft },
     /// Show a message to the user.
@@ -140,7 +143,12 @@ impl Context<'_> {
 
     /// Asks the board to read this node's sensor.
     pub fn read_sensor(&mut self) {
-        self.effects.push(Effect::Read { from: self.here });
+        self.effects.push(Effect::ReadSensor { from: self.here });
+    }
+
+    /// Asks the board for the level of this node's input pin.
+    pub fn read_level(&mut self) {
+        self.effects.push(Effect::ReadLevel { from: self.here });
     }
 
     pub fn uplink(&mut self, draft: Draft) {

@@ -36,6 +36,8 @@ pub struct VirtualRun {
     engine: Engine,
     board: Simulated,
     sensors: HashMap<Address, Box<dyn Sensor>>,
+    /// The level of each input and the time of its edge.
+    levels: HashMap<Address, (Timestamp, Level)>,
     edges: Arc<Mutex<Vec<(Address, Edge)>>>,
     now: Now,
     trace: Trace,
@@ -56,7 +58,7 @@ impl VirtualRun {
         board.advance(now);
         let edges = Arc::<Mutex<Vec<(Address, Edge)>>>::default();
         let mut sensors = HashMap::new();
-        let mut first_levels = Vec::new();
+        let mut levels = HashMap::new();
         for (index, flow) in flows.iter().enumerate() {
             let index = u32::try_from(index).expect("fewer than 2^32 flows fit into memory");
             for (node, needed) in flow.uses() {
@@ -72,10 +74,7 @@ impl VirtualRun {
                                 .push((address, edge))
                         };
                         let level = board.input(*pin, *pull, Arc::new(sink))?;
-                        first_levels.push(Event::Input {
-                            to: address,
-                            input: Input::Edge { time: start, level },
-                        });
+                        levels.insert(address, (start, level));
                     }
                     Use::Sensor(spec) => {
                         sensors.insert(address, board.sensor(spec)?);
@@ -88,6 +87,7 @@ impl VirtualRun {
             engine,
             board,
             sensors,
+            levels,
             edges,
             now,
             trace: Trace::default(),
@@ -95,10 +95,6 @@ impl VirtualRun {
         let mut effects = Effects::new();
         for flow in flows {
             run.engine.add(flow, now, &mut effects);
-            run.perform(&mut effects);
-        }
-        for event in first_levels {
-            run.engine.handle(now, event, &mut effects);
             run.perform(&mut effects);
         }
         Ok(run)
@@ -121,6 +117,7 @@ impl VirtualRun {
             let edges =
                 std::mem::take(&mut *self.edges.lock().unwrap_or_else(PoisonError::into_inner));
             for (to, edge) in edges {
+                self.levels.insert(to, (edge.time, edge.level));
                 let input = Input::Edge {
                     time: edge.time,
                     level: edge.level,
@@ -161,7 +158,7 @@ impl VirtualRun {
                             .expect("a simulated output takes every level");
                         self.trace.outputs.push((time, pin, level));
                     }
-                    Effect::Read { from } => {
+                    Effect::ReadSensor { from } => {
                         let sensor = self
                             .sensors
                             .get_mut(&from)
@@ -170,6 +167,13 @@ impl VirtualRun {
                         answers.push(Event::Input {
                             to: from,
                             input: Input::Reading { time, value },
+                        });
+                    }
+                    Effect::ReadLevel { from } => {
+                        let (time, level) = self.levels[&from];
+                        answers.push(Event::Input {
+                            to: from,
+                            input: Input::Edge { time, level },
                         });
                     }
                     Effect::Uplink { draft } => self.trace.drafts.push((time, draft)),

@@ -7,7 +7,8 @@
 
 use std::io::Write;
 
-use crate::outbox::{Envelope, Record};
+use crate::message::Timestamp;
+use crate::outbox::{Envelope, Record, RecordId};
 
 /// The greatest packet of MQTT, in bytes: its remaining length has at most four bytes of seven bits (MQTT 3.1.1, section
 /// 2.2.3).
@@ -102,6 +103,13 @@ fn payload(record: &Record, device: &str) -> Vec<u8> {
     }
 }
 
+/// The bytes that the JSON envelope adds to a payload, for a device whose name needs no escapes.
+pub fn json_envelope_len(device: &str, id: RecordId, time: Timestamp) -> usize {
+    let empty = r#"{"device":"","epoch":,"seq":,"time":"","payload":}"#;
+    let digits = |number: u64| number.checked_ilog10().map_or(1, |log| log as usize + 1);
+    empty.len() + device.len() + digits(id.epoch) + digits(id.seq) + time.to_string().len()
+}
+
 /// The size of a QoS 1 PUBLISH packet in bytes: fixed header, topic with its length, packet id, payload (MQTT 3.1.1,
 /// sections 2.2 and 3.3).
 pub fn publish_size(topic_len: usize, payload_len: usize) -> usize {
@@ -120,8 +128,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::message::Timestamp;
-    use crate::outbox::{Draft, RecordId};
+    use crate::outbox::Draft;
 
     fn record(topic: &str, payload: &str, envelope: Envelope) -> Record {
         Record {
@@ -201,5 +208,20 @@ mod tests {
             100_000,
             "its topic has 65536 bytes, and MQTT allows 65535",
         );
+    }
+
+    #[test]
+    fn the_length_of_the_envelope_is_what_it_adds() {
+        for (epoch, seq, nanos) in [
+            (1, 9, 0),
+            (10, 100, 1_500_000_001),
+            (0, u64::MAX, 5_000_000),
+        ] {
+            let mut record = record("t", "21.5", Envelope::Json);
+            record.id = RecordId { epoch, seq };
+            record.draft.time = Timestamp::from_nanos(nanos);
+            let length = json_envelope_len("press-7", record.id, record.draft.time);
+            assert_eq!(payload(&record, "press-7").len(), length + "21.5".len());
+        }
     }
 }

@@ -288,7 +288,7 @@ fn start_device(
         id: DEVICE.into(),
         flows: site.flows,
         board: Box::new(RealTime::start(board, clock)?),
-        outbox: config.outbox_settings(),
+        outbox: Some(config.outbox_settings()),
         uplink: config.uplink_settings(),
         clock: clock.clone(),
     })?;

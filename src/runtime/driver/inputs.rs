@@ -1,0 +1,190 @@
+//! Input pins: edges on their way to an engine, and the level that holds now.
+//!
+//! Edges go through a queue that may fill. The latest level of each pin does not: it stands in a cell, so that a flow that
+//! starts again, or missed an edge, learns what holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+
+use crossbeam_channel::{Sender, TrySendError};
+
+use crate::board::{Board, BoardError, Edge, EdgeSink, Level, Pin, Pull};
+use crate::message::Timestamp;
+use crate::runtime::clock::Clock;
+use crate::runtime::counters::Counters;
+use crate::runtime::engine::Event;
+use crate::runtime::node::{Address, Input};
+
+/// An armed input and who reads it.
+pub(super) struct ArmedInput {
+    pub(super) address: Address,
+    latest: Arc<Latest>,
+}
+
+struct Latest {
+    level: AtomicU8,
+    time: AtomicI64,
+    /// An edge found no room, so the engine may believe a level that no longer holds.
+    was_missed: AtomicBool,
+}
+
+impl Latest {
+    fn set(&self, level: Level, time: Timestamp) {
+        self.time.store(time.as_nanos(), Ordering::Relaxed);
+        self.level
+            .store(u8::from(level.is_high()), Ordering::Release);
+    }
+}
+
+impl ArmedInput {
+    /// Arms a pin. Its edges go to `edges`; one that finds no room is counted, and the level is handed on when there is.
+    pub(super) fn arm(
+        board: &mut dyn Board,
+        pin: Pin,
+        pull: Pull,
+        address: Address,
+        edges: Sender<Event>,
+        counters: Arc<Counters>,
+        clock: &Clock,
+    ) -> Result<ArmedInput, BoardError> {
+        let latest = Arc::new(Latest {
+            level: AtomicU8::new(UNKNOWN),
+            time: AtomicI64::new(0),
+            was_missed: AtomicBool::new(false),
+        });
+        let sink: EdgeSink = Arc::new({
+            let latest = latest.clone();
+            move |edge: Edge| {
+                latest.set(edge.level, edge.time);
+                let input = Input::Edge {
+                    time: edge.time,
+                    level: edge.level,
+                };
+                if let Err(TrySendError::Full(_)) =
+                    edges.try_send(Event::Input { to: address, input })
+                {
+                    counters.edges_dropped.add(1);
+                    latest.was_missed.store(true, Ordering::Release);
+                }
+            }
+        });
+        let level = board.input(pin, pull, sink)?;
+        // An edge may have come meanwhile; it is newer.
+        let first = u8::from(level.is_high());
+        if latest
+            .level
+            .compare_exchange(UNKNOWN, first, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
+            latest
+                .time
+                .store(clock.now().wall.as_nanos(), Ordering::Relaxed);
+        }
+        Ok(ArmedInput { address, latest })
+    }
+
+    /// The level that holds now, with the time of its edge.
+    pub(super) fn level(&self) -> Input {
+        let level = Level::from(self.latest.level.load(Ordering::Acquire) == 1);
+        Input::Edge {
+            time: Timestamp::from_nanos(self.latest.time.load(Ordering::Relaxed)),
+            level,
+        }
+    }
+
+    /// The level, if an edge was missed since the last call.
+    pub(super) fn level_if_missed(&self) -> Option<Event> {
+        let was_missed = self.latest.was_missed.swap(false, Ordering::AcqRel);
+        was_missed.then(|| Event::Input {
+            to: self.address,
+            input: self.level(),
+        })
+    }
+}
+
+const UNKNOWN: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::board::Missing;
+    use crate::message::NodeId;
+    use crate::sensors::{Sensor, SensorSpec};
+
+    /// A board with one input whose edges the test makes.
+    #[derive(Default)]
+    struct Bench {
+        sink: Arc<Mutex<Option<EdgeSink>>>,
+    }
+
+    impl Board for Bench {
+        fn name(&self) -> &'static str {
+            "bench"
+        }
+        fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError> {
+            Missing::new("none".into()).output(pin, level)
+        }
+        fn input(&mut self, _: Pin, _: Pull, edges: EdgeSink) -> Result<Level, BoardError> {
+            *self.sink.lock().unwrap() = Some(edges);
+            Ok(Level::Low)
+        }
+        fn sensor(&mut self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {
+            Missing::new("none".into()).sensor(spec)
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_the_level_is_told_when_there_is() {
+        let (edges, inbox) = crossbeam_channel::bounded(1);
+        let counters = Arc::<Counters>::default();
+        let mut board = Bench::default();
+        let pin = Pin::new(22).unwrap();
+        let address = Address {
+            flow: 0,
+            node: NodeId(0),
+        };
+        let clock = Clock::start();
+        let input = ArmedInput::arm(
+            &mut board,
+            pin,
+            Pull::None,
+            address,
+            edges,
+            counters.clone(),
+            &clock,
+        )
+        .unwrap();
+        assert!(matches!(
+            input.level(),
+            Input::Edge {
+                level: Level::Low,
+                ..
+            }
+        ));
+
+        let edge = |level, nanos| {
+            let sink = board.sink.lock().unwrap().clone().unwrap();
+            sink(Edge {
+                pin,
+                level,
+                time: Timestamp::from_nanos(nanos),
+            });
+        };
+        edge(Level::High, 1);
+        assert_eq!(input.level_if_missed(), None);
+        edge(Level::Low, 2);
+        edge(Level::High, 3);
+        assert_eq!((inbox.len(), counters.edges_dropped.get()), (1, 2));
+        let told = Event::Input {
+            to: address,
+            input: Input::Edge {
+                time: Timestamp::from_nanos(3),
+                level: Level::High,
+            },
+        };
+        assert_eq!(input.level_if_missed(), Some(told));
+        assert_eq!(input.level_if_missed(), None, "once");
+    }
+}
