@@ -52,5 +52,9 @@ pub fn start(format: LogFormat, level: LogLevel) -> WorkerGuard {
                 .try_init()
         }
     };
+    // The default hook would write to stderr itself, and wait for it.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("{panic}; this is a fault in Tidegate, please report it");
+    }));
     guard
 }

@@ -165,6 +165,10 @@ impl<'de> Deserialize<'de> for Value {
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
                 let mut object = Object::new();
                 while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+                    // How the TOML reader hands over a date.
+                    if name == "$__toml_private_datetime" {
+                        return Ok(value);
+                    }
                     object.insert(name.into(), value);
                 }
                 Ok(Value::Object(Arc::new(object)))

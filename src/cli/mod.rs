@@ -91,6 +91,9 @@ fn settings(named: Option<&Path>) -> Result<(Config, Vec<crate::flow::Diagnostic
     } else {
         config::load(&path)?
     };
-    config.add_environment(std::env::vars());
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    config.add_environment(std::env::vars_os().filter_map(text));
     Ok((config, diagnostics))
 }

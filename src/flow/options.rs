@@ -30,6 +30,17 @@ pub fn read<T: DeserializeOwned + JsonSchema>(
     what: &str,
     report: &mut Report,
 ) -> Options<T> {
+    read_with_hints(table, header, what, |_| None, report)
+}
+
+/// The same; `hint` says what to tell one who writes an option that is not known.
+pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
+    table: &DeTable<'_>,
+    header: Range<usize>,
+    what: &str,
+    hint: fn(&str) -> Option<&'static str>,
+    report: &mut Report,
+) -> Options<T> {
     let known = KnownOptions::of::<T>();
     let mut table = table.clone();
     let mut complete = true;
@@ -45,7 +56,7 @@ pub fn read<T: DeserializeOwned + JsonSchema>(
         report.error(
             key.span(),
             format!("{what} has no option `{name}`"),
-            Some(known.suggest(name)),
+            Some(hint(name).map_or_else(|| known.suggest(name), str::to_owned)),
         );
         table.remove(name.as_ref());
     }
@@ -125,7 +136,9 @@ fn in_words(message: &str) -> String {
         "f64" => "a number",
         "a string" => "text in quotes",
         "a boolean" => "true or false",
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number, not negative",
         "i64" => "a whole number",
         "a sequence" => "a list in square brackets",
         other => other,
@@ -308,7 +321,7 @@ mod tests {
                 "x.toml:1:1: error: node `n` has no option `evry` (did you mean `every`?)",
                 "x.toml:1:1: error: node `n` needs `every` (`every`: How often)",
                 "x.toml:2:10: error: `amount`: string \"x\", expected a number (`amount`: How much)",
-                "x.toml:3:11: error: `retries`: integer `300`, expected a whole number, not negative",
+                "x.toml:3:11: error: `retries`: integer `300`, expected a whole number from 0 to 255",
                 "x.toml:4:8: error: `mode`: unknown variant `slwo`, expected `fast` or `slow` (did you mean `slow`?)",
             ],
         );

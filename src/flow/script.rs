@@ -3,7 +3,10 @@
 //! An [`Expression`] is text that is known to be valid JavaScript; a [`Sandbox`] is one runtime, shared by the expressions of
 //! one flow; a [`Compiled`] expression can be evaluated. There is no `Date` and no I/O in the sandbox: nodes get the time
 //! from the engine. The limit on work counts steps, not time, so that a flow does the same under virtual time and on a
-//! slow device.
+//! slow device; `sandbox.js` limits the built-in functions that would take long in one step, and freezes all that scripts
+//! share, so that none of them leaves anything behind for the next.
+//!
+//! What is not limited that way: arithmetic on very large BigInts, which can take seconds.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -18,7 +21,7 @@ use rquickjs::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use crate::message::{Message, Object, Value};
+use crate::message::{Message, Object, Text, Value};
 
 /// Bytes that the scripts of one flow may use together.
 const MEMORY_LIMIT: usize = 16 * 1024 * 1024;
@@ -29,6 +32,10 @@ const STACK_LIMIT: usize = 256 * 1024;
 const WORK_LIMIT: u32 = 500;
 /// How deep lists and objects may lie in each other when they come out of a script.
 const DEPTH_LIMIT: usize = 64;
+/// How many values may come out of a script at once, in lists and objects.
+const SIZE_LIMIT: usize = 100_000;
+/// What makes a new runtime safe to use.
+const PRELUDE: &str = include_str!("sandbox.js");
 
 type Intrinsics = (
     intrinsic::Eval,
@@ -46,15 +53,19 @@ const NAMES: [&str; 6] = ["payload", "topic", "time", "headers", "msg", "vars"];
 pub struct Expression(String);
 
 impl Expression {
+    /// Checks that the text is one expression. Nothing in it is evaluated, but for what an author puts outside of the
+    /// expression on purpose; that is refused afterwards.
     pub fn parse(text: &str) -> Result<Expression, ScriptError> {
         thread_local! {
             static SCRATCH: Result<Sandbox, ScriptError> = Sandbox::new(&Object::new());
         }
         SCRATCH.with(|sandbox| {
             let sandbox = sandbox.as_ref().map_err(Clone::clone)?;
-            sandbox
-                .compile(&Expression(text.to_owned()))
-                .map(|_| Expression(text.to_owned()))
+            let expression = Expression(text.to_owned());
+            sandbox.compile(&expression, &[])?;
+            // Text that closes our parenthesis and opens another does not also fit between brackets.
+            sandbox.compile_between("[", &expression, "]")?;
+            Ok(expression)
         })
     }
 
@@ -128,7 +139,13 @@ impl Sandbox {
         })));
         let context = rquickjs::Context::custom::<Intrinsics>(&runtime).map_err(no_engine)?;
         let vars = context
-            .with(|ctx| object_to_js(&ctx, variables).map(|vars| Persistent::save(&ctx, vars)))
+            .with(|ctx| {
+                let vars = object_to_js(&ctx, variables)?;
+                let freeze: Function = ctx.eval("Object.freeze")?;
+                freeze.call::<_, ()>((vars.clone(),))?;
+                ctx.eval::<(), _>(PRELUDE)?;
+                Ok(Persistent::save(&ctx, vars))
+            })
             .map_err(no_engine)?;
         Ok(Sandbox {
             context,
@@ -137,26 +154,40 @@ impl Sandbox {
         })
     }
 
-    /// Makes an expression ready to be evaluated many times.
-    pub fn compile(&self, expression: &Expression) -> Result<Compiled, ScriptError> {
+    /// Makes an expression ready to be evaluated many times. `nodes` are the names of the flow's nodes, for `msg.source`.
+    pub fn compile(
+        &self,
+        expression: &Expression,
+        nodes: &[Text],
+    ) -> Result<Compiled, ScriptError> {
+        let function = self.compile_between("(", expression, ")")?;
+        let mentions = NAMES.map(|name| expression.mentions(name));
+        Ok(Compiled {
+            function,
+            mentions,
+            nodes: nodes.into(),
+            sandbox: self.clone(),
+        })
+    }
+
+    fn compile_between(
+        &self,
+        open: &str,
+        expression: &Expression,
+        close: &str,
+    ) -> Result<Persistent<Function<'static>>, ScriptError> {
         self.work.set(WORK_LIMIT);
+        let names = NAMES.join(", ");
         let source = format!(
-            "(function({}) {{ \"use strict\"; return (\n{}\n); }})",
-            NAMES.join(", "),
+            "(function({names}) {{ \"use strict\"; return {open}\n{}\n{close}; }})",
             expression.0
         );
-        let function = self.context.with(|ctx| {
+        self.context.with(|ctx| {
             let function = ctx
                 .eval::<Function, _>(source)
                 .catch(&ctx)
                 .map_err(|error| self.in_words(error))?;
             Ok(Persistent::save(&ctx, function))
-        })?;
-        let mentions = NAMES.map(|name| expression.mentions(name));
-        Ok(Compiled {
-            function,
-            mentions,
-            sandbox: self.clone(),
         })
     }
 
@@ -191,13 +222,14 @@ pub struct Compiled {
     function: Persistent<Function<'static>>,
     /// Per entry of [`NAMES`], whether the expression mentions it.
     mentions: [bool; NAMES.len()],
+    nodes: Rc<[Text]>,
     sandbox: Sandbox,
 }
 
 impl Compiled {
     /// The expression's value for a message.
     pub fn value(&self, message: &Message) -> Result<Value, ScriptError> {
-        self.evaluate(message, |value| from_js(&value, 0))
+        self.evaluate(message, |value| from_js(&value, 0, &mut 0))
     }
 
     /// Whether JavaScript takes the expression's value for true.
@@ -245,7 +277,7 @@ impl Compiled {
             undefined()
         })?;
         args.push_arg(if msg {
-            message_to_js(ctx, message)?
+            self.message_to_js(ctx, message)?
         } else {
             undefined()
         })?;
@@ -258,13 +290,21 @@ impl Compiled {
     }
 }
 
-fn message_to_js<'js>(ctx: &Ctx<'js>, message: &Message) -> rquickjs::Result<JsValue<'js>> {
-    let object = JsObject::new(ctx.clone())?;
-    object.set("payload", to_js(ctx, &message.payload)?)?;
-    object.set("topic", text_to_js(ctx, &message.topic)?)?;
-    object.set("time", message.time.as_millis_f64())?;
-    object.set("headers", headers_to_js(ctx, message)?)?;
-    Ok(object.into_value())
+impl Compiled {
+    fn message_to_js<'js>(
+        &self,
+        ctx: &Ctx<'js>,
+        message: &Message,
+    ) -> rquickjs::Result<JsValue<'js>> {
+        let object = JsObject::new(ctx.clone())?;
+        object.set("payload", to_js(ctx, &message.payload)?)?;
+        object.set("topic", text_to_js(ctx, &message.topic)?)?;
+        object.set("time", message.time.as_millis_f64())?;
+        let source = self.nodes.get(usize::from(message.source.0));
+        object.set("source", source.map_or("", |name| name))?;
+        object.set("headers", headers_to_js(ctx, message)?)?;
+        Ok(object.into_value())
+    }
 }
 
 fn headers_to_js<'js>(ctx: &Ctx<'js>, message: &Message) -> rquickjs::Result<JsValue<'js>> {
@@ -303,7 +343,13 @@ fn to_js<'js>(ctx: &Ctx<'js>, value: &Value) -> rquickjs::Result<JsValue<'js>> {
     })
 }
 
-fn from_js(value: &JsValue<'_>, depth: usize) -> Result<Value, ScriptError> {
+fn from_js(value: &JsValue<'_>, depth: usize, size: &mut usize) -> Result<Value, ScriptError> {
+    *size += 1;
+    if *size > SIZE_LIMIT {
+        return Err(ScriptError::NotAValue(format!(
+            "more than {SIZE_LIMIT} values"
+        )));
+    }
     let broken = |error: rquickjs::Error| ScriptError::NotAValue(error.to_string());
     if depth > DEPTH_LIMIT {
         return Err(ScriptError::NotAValue(format!(
@@ -325,7 +371,7 @@ fn from_js(value: &JsValue<'_>, depth: usize) -> Result<Value, ScriptError> {
     if let Some(array) = value.as_array() {
         let items = array
             .iter::<JsValue>()
-            .map(|item| from_js(&item.map_err(broken)?, depth + 1));
+            .map(|item| from_js(&item.map_err(broken)?, depth + 1, size));
         return Ok(Value::List(items.collect::<Result<Vec<_>, _>>()?.into()));
     }
     if value.is_function() || value.is_symbol() {
@@ -335,7 +381,7 @@ fn from_js(value: &JsValue<'_>, depth: usize) -> Result<Value, ScriptError> {
         let mut fields = Object::new();
         for entry in object.props::<String, JsValue>() {
             let (name, field) = entry.map_err(broken)?;
-            fields.insert(name.into(), from_js(&field, depth + 1)?);
+            fields.insert(name.into(), from_js(&field, depth + 1, size)?);
         }
         return Ok(Value::Object(fields.into()));
     }
@@ -372,7 +418,7 @@ mod tests {
     fn evaluate(text: &str, payload: Value) -> Result<Value, ScriptError> {
         let vars = Object::from_iter([("warm".into(), Value::Number(5.0))]);
         Sandbox::new(&vars)?
-            .compile(&Expression::parse(text)?)?
+            .compile(&Expression::parse(text)?, &["probe".into()])?
             .value(&message(payload))
     }
 
@@ -387,6 +433,7 @@ mod tests {
         check("time", Value::Number(1_500.0));
         check("msg.payload + msg.time", Value::Number(1_507.0));
         check("headers.none", Value::Null);
+        check("msg.source", Value::from("probe"));
         check(
             "({ a: [1, { b: null }] }) // a comment",
             serde_json::from_str(r#"{"a":[1,{"b":null}]}"#).expect("JSON"),
@@ -401,7 +448,30 @@ mod tests {
         };
         check("payload.x", "cannot read property 'x' of null");
         check("(() => { while (true) {} })()", "ran for too long");
-        check("'x'.repeat(1e9).repeat(9)", "memory");
+        check("'x'.repeat(1e9)", "at most 65536 characters");
+        check("new Array(2 ** 32 - 1).sort()", "at most 100000 elements");
+        check(
+            "[].join.call({ length: 2 ** 32 - 1 })",
+            "at most 100000 elements",
+        );
+        check(
+            "[].concat(new Array(2 ** 32 - 1))",
+            "at most 100000 elements",
+        );
+        check(
+            "Array.from({ length: 2 ** 32 - 1 })",
+            "at most 100000 elements",
+        );
+        check(
+            "(() => { let s = 'xxxx'; while (s.length < 1e6) s += s; return s.indexOf(s + 'y'); })()",
+            "at most 65536 characters",
+        );
+        check("/(x+)+y/.test('x'.repeat(1000))", "ran for too long");
+        check(
+            "(() => { let a = []; for (let i = 0; i < 60; i++) a = [a, a]; return a; })()",
+            "more than 100000 values",
+        );
+        check("Math.random()", "not a function");
         check(
             "(() => { const a = []; while (true) a.push('x'.repeat(1000)); })()",
             "memory",
@@ -422,11 +492,50 @@ mod tests {
     }
 
     #[test]
+    fn text_that_breaks_out_of_the_expression_is_refused() {
+        assert!(Expression::parse("1); globalThis.x = 1; (2").is_err());
+        assert!(Expression::parse("1) }); globalThis.x = 1; (function () { return (2").is_err());
+        assert!(Expression::parse("1] }); globalThis.x = 1; (function () { return [2").is_err());
+        assert!(Expression::parse("...payload").is_err());
+    }
+
+    #[test]
+    fn a_script_leaves_nothing_behind_for_the_next() {
+        let vars = Object::from_iter([("warm".into(), Value::Number(5.0))]);
+        let sandbox = Sandbox::new(&vars).expect("a sandbox");
+        let run = |text: &str| {
+            let expression = Expression::parse(text).expect("valid");
+            sandbox
+                .compile(&expression, &[])
+                .expect("compiles")
+                .value(&message(Value::Null))
+        };
+        let check = |text: &str| {
+            let error = run(text).expect_err(text).to_string();
+            assert!(
+                error.contains("read-only") || error.contains("extensible"),
+                "{text}: {error}"
+            );
+        };
+        check("vars.warm = 9");
+        check("globalThis.n = 1");
+        check("Object.prototype.x = 1");
+        check("Math.abs = null");
+        check("Array.prototype.map = null");
+        assert_eq!(
+            run("[vars.warm, typeof n, ({}).x, [1, 2].map(x => x * 2).join()]")
+                .expect("a value")
+                .to_json(),
+            r#"[5,"undefined",null,"2,4"]"#
+        );
+    }
+
+    #[test]
     fn truth_is_javascripts() {
         let check = |text: &str, expected: bool| {
             let sandbox = Sandbox::new(&Object::new()).expect("a sandbox");
             let compiled = sandbox
-                .compile(&Expression::parse(text).expect("valid"))
+                .compile(&Expression::parse(text).expect("valid"), &[])
                 .expect("compiles");
             assert_eq!(
                 compiled.is_true(&message(Value::Null)),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Site};
+use super::{BuildError, Definition, Surroundings};
 use crate::message::{Message, Text};
 use crate::runtime::node::{Context, Node};
 
@@ -28,7 +28,7 @@ type = "debug"
 from = "tick"
 "#;
 
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         Ok(Box::new(Shower {
             label: self.label.as_deref().unwrap_or(&site.node).into(),
         }))

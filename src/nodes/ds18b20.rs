@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::sampler::Sampler;
-use super::{BuildError, Definition, Site, Use};
+use super::{BuildError, Definition, Surroundings, Use};
 use crate::flow::options::Span;
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
@@ -30,6 +30,14 @@ pub(super) fn every_second() -> Span {
 /// Sensors are not read more often than this.
 pub(super) const FASTEST: std::time::Duration = std::time::Duration::from_millis(1);
 
+impl Ds18b20 {
+    fn spec(&self) -> SensorSpec {
+        SensorSpec::W1 {
+            device: self.device.clone(),
+        }
+    }
+}
+
 impl Definition for Ds18b20 {
     const NAME: &'static str = "ds18b20";
     const HAS_INPUT: bool = false;
@@ -46,10 +54,8 @@ from = "probe"
 
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        let digits = self.device.strip_prefix("28-").unwrap_or_default();
-        if digits.len() != 12 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
-            let form = "a DS18B20's id is `28-` and twelve hexadecimal digits, as listed in /sys/bus/w1/devices";
-            problems.push(("device", format!("`{}` is no such id: {form}", self.device)));
+        if let Err(error) = self.spec().check() {
+            problems.push(("device", error.to_string()));
         }
         if self.every.0 < FASTEST {
             problems.push(("every", "must be at least 1ms".into()));
@@ -58,12 +64,10 @@ from = "probe"
     }
 
     fn uses(&self) -> Vec<Use> {
-        vec![Use::Sensor(SensorSpec::W1 {
-            device: self.device.clone(),
-        })]
+        vec![Use::Sensor(self.spec())]
     }
 
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         let topic = self
             .topic
             .as_deref()

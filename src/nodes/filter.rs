@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::{BuildError, Definition, Site};
+use super::{BuildError, Definition, Surroundings};
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Node};
 
@@ -49,7 +49,9 @@ impl<'de> Deserialize<'de> for Deadband {
             Some(Deadband::Absolute(size) | Deadband::Share(size))
                 if !size.is_finite() || size < 0.0 =>
             {
-                Err(D::Error::custom("a dead band must not be negative"))
+                Err(D::Error::custom(
+                    "a dead band is a finite number, not negative",
+                ))
             }
             Some(deadband) => Ok(deadband),
             None => Err(D::Error::custom(
@@ -89,7 +91,12 @@ type = "debug"
 from = "changes"
 "#;
 
-    fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn hint(option: &str) -> Option<&'static str> {
+        matches!(option, "when" | "condition" | "if")
+            .then_some("for a condition use `where`; `filter` reports by exception")
+    }
+
+    fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         Ok(Box::new(Exceptions {
             deadband: self.deadband,
             last: HashMap::new(),
@@ -129,15 +136,14 @@ impl Deadband {
         let (Value::Number(last), Value::Number(number)) = (last, value) else {
             return last != value;
         };
+        if !number.is_finite() || !last.is_finite() {
+            return number.to_bits() != last.to_bits();
+        }
         let change = (number - last).abs();
         match self {
-            Deadband::AnyChange => number != last && !(number.is_nan() && last.is_nan()),
-            Deadband::Absolute(size) => {
-                change > size || change.is_nan() && number.is_nan() != last.is_nan()
-            }
-            Deadband::Share(share) => {
-                change > share * last.abs() || change.is_nan() && number.is_nan() != last.is_nan()
-            }
+            Deadband::AnyChange => change > 0.0,
+            Deadband::Absolute(size) => change > size,
+            Deadband::Share(share) => change > share * last.abs(),
         }
     }
 }

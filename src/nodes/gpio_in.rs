@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Site, Use};
+use super::{BuildError, Definition, Surroundings, Use};
 use crate::board::{Level, Pin, Pull};
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Input, Node};
@@ -41,7 +41,7 @@ from = "door"
         }]
     }
 
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         let topic = self
             .topic
             .as_deref()

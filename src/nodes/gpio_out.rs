@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Site, Use};
+use super::{BuildError, Definition, Surroundings, Use};
 use crate::board::{Level, Pin};
 use crate::flow::options::Span;
 use crate::message::Message;
@@ -82,7 +82,7 @@ silent_after = "30s"
         }]
     }
 
-    fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         let silent_after = self.silent_after.map(|span| span.0);
         Ok(Box::new(Output {
             pin: self.pin,

@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Site};
+use super::{BuildError, Definition, Surroundings};
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
 
-/// Sends `true` when the payload rises above one limit and `false` when it falls below another: a thermostat.
+/// Is on once the payload rises above one limit, and off once it falls below another: a thermostat.
 ///
-/// Between the limits nothing changes and nothing is sent; also at the start, until one limit has been passed.
+/// Sends its state, `true` or `false`, with each reading, so that what reads it can tell "unchanged" from "no more
+/// readings"; a `filter` behind it leaves the changes. Nothing is sent at the start until one limit has been passed.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Hysteresis {
     /// `true` once the payload is greater than this.
@@ -49,7 +50,7 @@ from = "thermostat"
         Vec::new()
     }
 
-    fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         Ok(Box::new(Switch {
             above: self.above,
             below: self.below,
@@ -69,15 +70,12 @@ impl Node for Switch {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;
         };
-        let is_on = if number > self.above {
-            true
+        if number > self.above {
+            self.is_on = Some(true);
         } else if number < self.below {
-            false
-        } else {
-            return;
-        };
-        if self.is_on != Some(is_on) {
-            self.is_on = Some(is_on);
+            self.is_on = Some(false);
+        }
+        if let Some(is_on) = self.is_on {
             message.payload = Value::Bool(is_on);
             cx.pass(0);
         }
@@ -98,10 +96,10 @@ mod tests {
             assert_eq!(sent, expected, "{payloads:?}");
         };
         check(&[4.0, 5.0, 3.0], &[]);
-        check(&[5.1, 6.0, 4.0, 5.1], &["true"]);
+        check(&[5.1, 4.0, 3.0], &["true", "true", "true"]);
         check(
-            &[2.9, 4.0, 5.0, 5.5, 3.0, 2.0, 9.0],
-            &["false", "true", "false", "true"],
+            &[2.9, 4.0, 5.0, 5.5, 3.0, 2.0],
+            &["false", "false", "false", "true", "true", "false"],
         );
         check(
             &[f64::NAN, f64::INFINITY, 6.0],

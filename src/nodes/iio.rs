@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::ds18b20::{FASTEST, every_second};
 use super::sampler::Sampler;
-use super::{BuildError, Definition, Site, Use};
+use super::{BuildError, Definition, Surroundings, Use};
 use crate::flow::options::Span;
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
@@ -27,6 +27,15 @@ pub(super) struct Iio {
     topic: Option<String>,
 }
 
+impl Iio {
+    fn spec(&self) -> SensorSpec {
+        SensorSpec::Iio {
+            device: self.device.clone(),
+            channel: self.channel.clone(),
+        }
+    }
+}
+
 impl Definition for Iio {
     const NAME: &'static str = "iio";
     const HAS_INPUT: bool = false;
@@ -44,10 +53,14 @@ from = "humidity"
 
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        for (option, text) in [("device", &self.device), ("channel", &self.channel)] {
-            if text.is_empty() || text.contains(['/', '\0']) {
-                problems.push((option, format!("`{text}` cannot be the name of a {option}")));
-            }
+        if self.device.is_empty() || self.device.contains(['/', '\0']) {
+            problems.push((
+                "device",
+                format!("`{}` cannot be the name of a device", self.device),
+            ));
+        }
+        if let Err(error) = self.spec().check() {
+            problems.push(("channel", error.to_string()));
         }
         if self.every.0 < FASTEST {
             problems.push(("every", "must be at least 1ms".into()));
@@ -56,13 +69,10 @@ from = "humidity"
     }
 
     fn uses(&self) -> Vec<Use> {
-        vec![Use::Sensor(SensorSpec::Iio {
-            device: self.device.clone(),
-            channel: self.channel.clone(),
-        })]
+        vec![Use::Sensor(self.spec())]
     }
 
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         let topic = self
             .topic
             .as_deref()

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::sampler::next_tick;
-use super::{BuildError, Definition, Site};
+use super::{BuildError, Definition, Surroundings};
 use crate::flow::options::Span;
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Node};
@@ -45,7 +45,7 @@ from = "tick"
         Vec::new()
     }
 
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         Ok(Box::new(Ticker {
             every: self.every.0,
             next: Duration::ZERO,

@@ -67,13 +67,19 @@ pub trait Definition: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
         Vec::new()
     }
 
+    /// What to say to one who writes an option that this node does not have, if there is something better than the nearest
+    /// name.
+    fn hint(_option: &str) -> Option<&'static str> {
+        None
+    }
+
     /// What the node needs of the board.
     fn uses(&self) -> Vec<Use> {
         Vec::new()
     }
 
     /// Makes the node that does the work.
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError>;
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError>;
 }
 
 /// What a node needs of the board.
@@ -99,14 +105,14 @@ impl Use {
 /// A valid node description, its type erased.
 pub trait Spec: fmt::Debug + Send + Sync {
     fn uses(&self) -> Vec<Use>;
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError>;
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError>;
 }
 
 impl<D: Definition> Spec for D {
     fn uses(&self) -> Vec<Use> {
         Definition::uses(self)
     }
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         Definition::build(self, site)
     }
 }
@@ -167,7 +173,7 @@ fn read<D: Definition>(
     report: &mut Report,
 ) -> Option<Arc<dyn Spec>> {
     let what = format!("node `{node}` ({})", D::NAME);
-    let options = options::read::<D>(table, header.clone(), &what, report);
+    let options = options::read_with_hints::<D>(table, header.clone(), &what, D::hint, report);
     let definition = options.read?;
     let problems = definition.problems();
     let is_valid = options.complete && problems.is_empty();
@@ -181,21 +187,24 @@ fn read<D: Definition>(
 }
 
 /// Where a node is built: what it may know of its surroundings.
-pub struct Site<'a> {
+pub struct Surroundings<'a> {
     pub device: Arc<str>,
     pub flow: Text,
     pub node: Text,
     graph: &'a Graph,
+    /// The names of all nodes.
+    nodes: Vec<Text>,
     sandbox: std::cell::OnceCell<Result<Sandbox, ScriptError>>,
 }
 
-impl<'a> Site<'a> {
-    pub fn new(device: Arc<str>, graph: &'a Graph) -> Site<'a> {
-        Site {
+impl<'a> Surroundings<'a> {
+    pub fn new(device: Arc<str>, graph: &'a Graph) -> Surroundings<'a> {
+        Surroundings {
             device,
             flow: graph.name().clone(),
             node: "".into(),
             graph,
+            nodes: graph.nodes().iter().map(|node| node.name.clone()).collect(),
             sandbox: std::cell::OnceCell::new(),
         }
     }
@@ -206,7 +215,7 @@ impl<'a> Site<'a> {
         sandbox
             .as_ref()
             .map_err(Clone::clone)
-            .and_then(|sandbox| sandbox.compile(expression))
+            .and_then(|sandbox| sandbox.compile(expression, &self.nodes))
             .map_err(|error| BuildError {
                 flow: self.flow.clone(),
                 node: self.node.clone(),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Site};
+use super::{BuildError, Definition, Surroundings};
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
 
@@ -11,13 +11,30 @@ use crate::runtime::node::{Context, Node};
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Range {
     /// The range of the payload, such as `[4, 20]`.
-    r#in: [f64; 2],
+    r#in: Ends,
     /// The range to map it to, such as `[0, 100]`. Default: the same as `in`.
-    out: Option<[f64; 2]>,
+    out: Option<Ends>,
     /// What to do with a number outside `in`: `scale` it all the same, `clamp` it to the nearest end, `wrap` it round, or
     /// `drop` the message. Default: `scale`.
     #[serde(default)]
     outside: Outside,
+}
+
+/// The two ends of a range.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<f64>")]
+struct Ends(f64, f64);
+
+impl TryFrom<Vec<f64>> for Ends {
+    type Error = &'static str;
+
+    fn try_from(ends: Vec<f64>) -> Result<Ends, &'static str> {
+        match ends[..] {
+            [from, to] if from.is_finite() && to.is_finite() => Ok(Ends(from, to)),
+            [_, _] => Err("the ends of a range must be finite numbers"),
+            _ => Err("a range has two ends, like [4, 20]"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
@@ -51,20 +68,15 @@ from = "percent"
 "#;
 
     fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut problems = Vec::new();
-        let ends = self.r#in.iter().chain(self.out.iter().flatten());
-        if ends.into_iter().any(|end| !end.is_finite()) {
-            problems.push(("in", "the ends of a range must be finite numbers".into()));
+        if self.r#in.0 == self.r#in.1 {
+            return vec![("in", "the two ends must differ".into())];
         }
-        if self.r#in[0] == self.r#in[1] {
-            problems.push(("in", "the two ends must differ".into()));
-        }
-        problems
+        Vec::new()
     }
 
-    fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
-        let [from, to] = self.r#in;
-        let [out_from, out_to] = self.out.unwrap_or(self.r#in);
+    fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
+        let Ends(from, to) = self.r#in;
+        let Ends(out_from, out_to) = self.out.unwrap_or(self.r#in);
         Ok(Box::new(Map {
             low: from.min(to),
             high: from.max(to),

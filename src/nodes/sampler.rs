@@ -5,13 +5,18 @@ use std::time::Duration;
 use crate::message::{Message, Text};
 use crate::runtime::node::{Context, Input, Node};
 
-/// A source that reads a sensor every so often. A reading that takes longer than the pace is waited for, not doubled.
+/// A source that reads a sensor every so often. A reading that takes longer than the pace is waited for, not doubled; one that
+/// does not come at all fails after a while, again and again.
 pub(super) struct Sampler {
     topic: Text,
     every: Duration,
     next: Duration,
-    awaits_reading: bool,
+    /// Since when a reading is waited for.
+    asked_at: Option<Duration>,
 }
+
+/// A sensor that has not answered for this long, or for three times its pace, has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Sampler {
     pub(super) fn new(topic: Text, every: Duration) -> Sampler {
@@ -19,7 +24,7 @@ impl Sampler {
             topic,
             every,
             next: Duration::ZERO,
-            awaits_reading: false,
+            asked_at: None,
         }
     }
 }
@@ -34,8 +39,20 @@ impl Node for Sampler {
 
     fn wake(&mut self, cx: &mut Context<'_>) {
         let now = cx.now().mono;
-        if !self.awaits_reading {
-            self.awaits_reading = true;
+        let patience = PATIENCE.max(self.every.saturating_mul(3));
+        if let Some(asked_at) = self
+            .asked_at
+            .filter(|asked_at| now.saturating_sub(*asked_at) >= patience)
+        {
+            let waited = now.saturating_sub(asked_at);
+            cx.fail(format!(
+                "the sensor has not answered for {} s: does its bus hang?",
+                waited.as_secs()
+            ));
+            self.asked_at = None;
+        }
+        if self.asked_at.is_none() {
+            self.asked_at = Some(now);
             cx.read_sensor();
         }
         self.next = next_tick(self.next, self.every, now);
@@ -46,7 +63,7 @@ impl Node for Sampler {
         let Input::Reading { time, value } = input else {
             return;
         };
-        self.awaits_reading = false;
+        self.asked_at = None;
         match value {
             Ok(value) => cx.originate(self.topic.clone(), value, time),
             Err(reason) => cx.fail(reason),
@@ -63,6 +80,10 @@ pub(super) fn next_tick(last: Duration, every: Duration, now: Duration) -> Durat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{NodeId, Timestamp};
+    use crate::nodes::testing::graph;
+    use crate::runtime::node::{Address, Effect};
+    use crate::runtime::{Engine, Event, Now};
 
     #[test]
     fn ticks_neither_drift_nor_pile_up() {
@@ -74,5 +95,49 @@ mod tests {
         check(1_099, 1_100);
         check(1_100, 1_200);
         check(5_000, 5_100);
+    }
+
+    #[test]
+    fn a_sensor_that_is_silent_is_asked_once_and_then_fails() {
+        let flow = "[nodes.probe]\ntype = 'ds18b20'\ndevice = '28-0316a2795aff'\nevery = '1s'\n\
+                    [nodes.show]\ntype = 'debug'\nfrom = 'probe'";
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(graph(flow), Now::default(), &mut effects);
+        for second in 0..=10 {
+            engine.wake(
+                Now::default().later(Duration::from_secs(second)),
+                100,
+                &mut effects,
+            );
+        }
+        let asked = Effect::ReadSensor {
+            from: Address {
+                flow: 0,
+                node: NodeId(0),
+            },
+        };
+        assert!(
+            matches!(&effects[1], Effect::Failed { reason, .. } if reason.contains("not answered for 10 s"))
+        );
+        assert_eq!(
+            (effects.len(), &effects[0], &effects[2]),
+            (3, &asked, &asked)
+        );
+
+        let input = Input::Reading {
+            time: Timestamp::default(),
+            value: Ok(4.0.into()),
+        };
+        let to = Address {
+            flow: 0,
+            node: NodeId(0),
+        };
+        let mut effects = Vec::new();
+        engine.handle(Now::default(), Event::Input { to, input }, &mut effects);
+        assert!(
+            matches!(&effects[0], Effect::Debug { message, .. } if message.payload == 4.0.into()),
+            "{effects:?}"
+        );
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Site};
+use super::{BuildError, Definition, Surroundings};
 use crate::flow::template::{ResolvedTopic, TopicTemplate};
 use crate::message::Message;
 use crate::outbox::{Draft, Envelope};
@@ -44,7 +44,7 @@ from = "minute"
 topic = "sites/{device}/cold-store/temperature"
 "#;
 
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         let topic = self.topic.resolve(&site.device, &site.flow, &site.node);
         Ok(Box::new(Reporter {
             topic,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Site};
+use super::{BuildError, Definition, Surroundings};
 use crate::flow::script::{Compiled, Expression};
 use crate::message::Message;
 use crate::runtime::node::{Context, Node};
@@ -32,7 +32,7 @@ type = "debug"
 from = "plausible"
 "#;
 
-    fn build(&self, site: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         Ok(Box::new(Condition {
             when: site.compile(&self.when)?,
         }))

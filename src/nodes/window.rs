@@ -9,8 +9,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Site};
+use super::{BuildError, Definition, Surroundings};
 use crate::flow::options::Span;
+use crate::flow::script::{Compiled, Expression};
 use crate::message::{Message, Text, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
 
@@ -27,6 +28,8 @@ pub(super) struct Window {
     _kind: Kind,
     /// How long a window is, from `1ms` to `366d`.
     size: Span,
+    /// What to compute it of, in JavaScript; it sees what the condition of `where` sees. Default: `payload`.
+    value: Option<Expression>,
     /// What to compute: `count`, `mean`, `min`, `max`. Default: all four.
     #[serde(default = "everything")]
     compute: Vec<Statistic>,
@@ -104,6 +107,14 @@ from = "seconds"
         if self.compute.is_empty() {
             problems.push(("compute", "must name something to compute".into()));
         }
+        if let Some(twice) = self
+            .compute
+            .iter()
+            .enumerate()
+            .find(|(place, it)| self.compute[..*place].contains(it))
+        {
+            problems.push(("compute", format!("names `{}` twice", twice.1.name())));
+        }
         if self
             .lateness
             .is_some_and(|lateness| lateness.0 > self.size.0.saturating_mul(1000))
@@ -113,7 +124,7 @@ from = "seconds"
         problems
     }
 
-    fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+    fn build(&self, surroundings: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         let lateness = self
             .lateness
             .map_or(DEFAULT_LATENESS.min(self.size.0), |span| span.0);
@@ -123,6 +134,11 @@ from = "seconds"
             .map(|statistic| (*statistic, statistic.name().into()))
             .collect();
         Ok(Box::new(Tumbling {
+            value: self
+                .value
+                .as_ref()
+                .map(|value| surroundings.compile(value))
+                .transpose()?,
             size: self.size.0,
             lateness,
             names,
@@ -135,6 +151,7 @@ from = "seconds"
 }
 
 struct Tumbling {
+    value: Option<Compiled>,
     size: Duration,
     lateness: Duration,
     names: Vec<(Statistic, Text)>,
@@ -159,7 +176,16 @@ struct Open {
 
 impl Node for Tumbling {
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
-        let Some(number) = cx.number_or_fail(&message.payload) else {
+        let computed;
+        let value = match self.value.as_ref().map(|value| value.value(message)) {
+            None => &message.payload,
+            Some(Ok(value)) => {
+                computed = value;
+                &computed
+            }
+            Some(Err(error)) => return cx.fail(error.to_string()),
+        };
+        let Some(number) = cx.number_or_fail(value) else {
             return;
         };
         match self.open.back_mut() {
@@ -301,6 +327,20 @@ mod tests {
                 r#"{"max":1,"count":1,"start":"1970-01-01T00:00:10.000Z","end":"1970-01-01T00:00:11.000Z"}"#,
                 r#"{"max":2,"count":1,"start":"1970-01-01T00:00:20.000Z","end":"1970-01-01T00:00:21.000Z"}"#,
             ],
+        );
+    }
+
+    #[test]
+    fn a_value_is_computed_and_what_throws_fails() {
+        check(
+            "size = '1s'\ncompute = ['max']\nvalue = 'Math.abs(payload) * 2'",
+            &[(10_000, -4.0), (10_100, 1.0)],
+            &[r#"{"max":8,"start":"1970-01-01T00:00:10.000Z","end":"1970-01-01T00:00:11.000Z"}"#],
+        );
+        check(
+            "size = '1s'\nvalue = 'payload.a.b'",
+            &[(10_000, 1.0)],
+            &["failed: JavaScript: cannot read property 'b' of undefined"],
         );
     }
 

@@ -408,7 +408,7 @@ fn queue_wake(
 }
 
 fn build(graph: &Graph, device: &Arc<str>) -> Result<Vec<Slot>, BuildError> {
-    let mut site = crate::nodes::Site::new(device.clone(), graph);
+    let mut site = crate::nodes::Surroundings::new(device.clone(), graph);
     graph
         .nodes()
         .iter()
@@ -451,7 +451,7 @@ mod tests {
     use super::*;
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::graph;
-    use crate::nodes::{Site, Spec, Use};
+    use crate::nodes::{Spec, Surroundings, Use};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -467,7 +467,7 @@ mod tests {
         fn uses(&self) -> Vec<Use> {
             Vec::new()
         }
-        fn build(&self, _: &Site<'_>) -> Result<Box<dyn Node>, BuildError> {
+        fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
             Ok(Box::new(Fragile))
         }
     }
