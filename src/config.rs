@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,9 +16,10 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use toml::de::{DeTable, DeValue};
 
 use crate::board::{self, Simulation};
-use crate::flow::diagnostic::{Diagnostic, Report, did_you_mean};
+use crate::certs;
+use crate::flow::diagnostic::{Diagnostic, Report, Source, did_you_mean, nearest};
 use crate::flow::options::{self, Span};
-use crate::flow::{Variables, file};
+use crate::flow::{Graph, Variables, file};
 use crate::message::Value;
 use crate::outbox::{self, WhenFull};
 use crate::uplink;
@@ -36,6 +38,19 @@ pub struct Config {
     pub vars: Variables,
     /// `[vars.FLOW]`: values for the variables of one flow, which go before those for all.
     pub flow_vars: BTreeMap<String, Variables>,
+    /// Whether `id` of `[device]` or `path` of `[outbox]` was wrong. What stands there instead is not this device's identity:
+    /// its records must not go out under another name, nor into another outbox.
+    pub is_identity_wrong: bool,
+    source: Option<Arc<Source>>,
+    given: Vec<GivenVariable>,
+}
+
+/// A variable in the settings file, and where it stands.
+#[derive(Debug)]
+struct GivenVariable {
+    flow: Option<String>,
+    name: String,
+    span: std::ops::Range<usize>,
 }
 
 /// This device.
@@ -188,8 +203,7 @@ pub struct DeviceId(String);
 
 impl DeviceId {
     pub fn parse(text: &str) -> Result<DeviceId, String> {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        if text.is_empty() || text.len() > 128 || !text.chars().all(is_plain) {
+        if !certs::is_plain_id(text) {
             return Err(format!(
                 "`{text}` cannot be a device's id: use 1 to 128 letters, digits, `_`, `.` and `-`"
             ));
@@ -325,7 +339,10 @@ fn parse(report: &mut Report) -> Result<Config, String> {
     const SECTIONS: [&str; 7] = [
         "device", "flows", "uplink", "outbox", "board", "log", "vars",
     ];
-    let mut config = Config::default();
+    let mut config = Config {
+        source: Some(source.clone()),
+        ..Config::default()
+    };
     for (key, value) in root.get_ref() {
         let name: &str = key.get_ref();
         if !SECTIONS.contains(&name) {
@@ -336,6 +353,7 @@ fn parse(report: &mut Report) -> Result<Config, String> {
                 format!("there is no section `{name}`"),
                 Some(help),
             );
+            config.is_identity_wrong |= nearest(name, ["device", "outbox"]).is_some();
             continue;
         }
         let DeValue::Table(table) = value.get_ref() else {
@@ -347,33 +365,80 @@ fn parse(report: &mut Report) -> Result<Config, String> {
             continue;
         };
         match name {
-            "device" => section(&mut config.device, table, name, key.span(), report),
-            "flows" => section(&mut config.flows, table, name, key.span(), report),
+            "device" => {
+                let is_complete = section(&mut config.device, table, name, key.span(), report);
+                config.is_identity_wrong |= !is_complete;
+            }
+            "flows" => {
+                section(&mut config.flows, table, name, key.span(), report);
+            }
             "uplink" => {
                 config.uplink = options::read(table, key.span(), "[uplink]", report).read;
                 if let Some(uplink) = &mut config.uplink {
                     check_uplink(uplink, table, report);
                 }
             }
-            "outbox" => section(&mut config.outbox, table, name, key.span(), report),
-            "board" => section(&mut config.board, table, name, key.span(), report),
-            "log" => section(&mut config.log, table, name, key.span(), report),
+            "outbox" => {
+                section(&mut config.outbox, table, name, key.span(), report);
+                let is_path_wrong = table
+                    .get("path")
+                    .is_some_and(|path| !path.get_ref().is_str());
+                let is_path_misspelt = table
+                    .keys()
+                    .any(|key| nearest(key.get_ref(), ["path"]).is_some());
+                config.is_identity_wrong |=
+                    is_path_wrong || (is_path_misspelt && !table.contains_key("path"));
+            }
+            "board" => board_section(&mut config.board, table, key.span(), report),
+            "log" => {
+                section(&mut config.log, table, name, key.span(), report);
+            }
             _ => variables(&mut config, table, report),
         }
     }
     Ok(config)
 }
 
+/// Reads a section; says whether all of it was right.
 fn section<T: DeserializeOwned + JsonSchema>(
     into: &mut T,
     table: &DeTable<'_>,
     name: &str,
     header: std::ops::Range<usize>,
     report: &mut Report,
-) {
-    if let Some(read) = options::read(table, header, &format!("[{name}]"), report).read {
+) -> bool {
+    let options = options::read(table, header, &format!("[{name}]"), report);
+    if let Some(read) = options.read {
         *into = read;
     }
+    options.complete
+}
+
+/// The simulation is read by itself, so that a mistake in it does not take the board's kind with it.
+fn board_section(
+    board: &mut Board,
+    table: &DeTable<'_>,
+    header: std::ops::Range<usize>,
+    report: &mut Report,
+) {
+    let mut rest = table.clone();
+    let simulation = rest.remove("simulation");
+    section(board, &rest, "board", header, report);
+    let Some(simulation) = simulation else { return };
+    let DeValue::Table(table) = simulation.get_ref() else {
+        return report.error(
+            simulation.span(),
+            "`simulation` must be a section: [board.simulation]",
+            None,
+        );
+    };
+    section(
+        &mut board.simulation,
+        table,
+        "board.simulation",
+        simulation.span(),
+        report,
+    );
 }
 
 fn check_uplink(uplink: &mut Uplink, table: &DeTable<'_>, report: &mut Report) {
@@ -407,43 +472,48 @@ fn variables(config: &mut Config, table: &DeTable<'_>, report: &mut Report) {
         let name: &str = key.get_ref();
         match value.get_ref() {
             DeValue::Table(of_flow) if file::is_node_name(name) => {
-                let variables = config.flow_vars.entry(name.to_owned()).or_default();
                 for (key, value) in of_flow {
-                    variable(variables, key, value, report);
+                    variable(config, Some(name), key, value, report);
                 }
             }
-            _ => variable(&mut config.vars, key, value, report),
+            _ => variable(config, None, key, value, report),
         }
     }
 }
 
 fn variable(
-    variables: &mut Variables,
+    config: &mut Config,
+    flow: Option<&str>,
     key: &toml::Spanned<toml::de::DeString<'_>>,
     value: &toml::Spanned<DeValue<'_>>,
     report: &mut Report,
 ) {
     let name: &str = key.get_ref();
     let read = Value::deserialize(toml::de::ValueDeserializer::from(value.clone()));
-    match read {
-        Ok(read @ (Value::Bool(_) | Value::Number(_) | Value::Text(_)))
-            if file::is_variable_name(name) =>
-        {
-            variables.values.insert(name.to_owned(), read);
-        }
-        Ok(Value::Bool(_) | Value::Number(_) | Value::Text(_)) => {
-            report.error(
-                key.span(),
-                format!("`{name}` is no name for a variable"),
-                None,
-            );
-        }
-        _ => report.error(
+    let Ok(read @ (Value::Bool(_) | Value::Number(_) | Value::Text(_))) = read else {
+        return report.error(
             value.span(),
             format!("`{name}` must be text, a number or true/false"),
             None,
-        ),
+        );
+    };
+    if !file::is_variable_name(name) {
+        return report.error(
+            key.span(),
+            format!("`{name}` is no name for a variable"),
+            None,
+        );
     }
+    let variables = match flow {
+        Some(flow) => config.flow_vars.entry(flow.to_owned()).or_default(),
+        None => &mut config.vars,
+    };
+    variables.values.insert(name.to_owned(), read);
+    config.given.push(GivenVariable {
+        flow: flow.map(str::to_owned),
+        name: name.to_owned(),
+        span: key.span(),
+    });
 }
 
 /// Variables from the environment go before those of the file: `TIDEGATE_VAR_warm=5` gives `warm` the number 5.
@@ -462,21 +532,48 @@ impl Config {
     /// Takes variables from environment entries; those that are none of ours are passed over.
     pub fn add_environment(&mut self, entries: impl IntoIterator<Item = (String, String)>) {
         for (name, text) in entries {
-            let Some(name) = name.strip_prefix(VARIABLE_PREFIX) else {
-                continue;
-            };
-            let value = match text.as_str() {
-                "true" => Value::Bool(true),
-                "false" => Value::Bool(false),
-                _ => text
-                    .parse()
-                    .map_or_else(|_| Value::from(text.as_str()), Value::Number),
-            };
-            self.vars.values.insert(name.to_owned(), value.clone());
-            for own in self.flow_vars.values_mut() {
-                own.values.remove(name);
+            if let Some(name) = name.strip_prefix(VARIABLE_PREFIX) {
+                self.vars.texts.insert(name.to_owned(), text);
             }
         }
+    }
+
+    /// Variables that are given to flows which do not have them, as problems: a slip in a name would else pass in silence.
+    /// `flows` must be all of them.
+    pub fn unused_variables(&self, flows: &[Arc<Graph>]) -> Vec<Diagnostic> {
+        let Some(source) = &self.source else {
+            return Vec::new();
+        };
+        let mut report = Report::over(source.clone());
+        for given in &self.given {
+            let of_flow = |flow: &&Arc<Graph>| {
+                given
+                    .flow
+                    .as_deref()
+                    .is_none_or(|name| name == &**flow.name())
+            };
+            let mut known = flows
+                .iter()
+                .filter(of_flow)
+                .flat_map(|flow| flow.vars().keys())
+                .peekable();
+            if let Some(flow) = given.flow.as_deref().filter(|_| known.peek().is_none()) {
+                let names = flows.iter().map(|flow| &**flow.name());
+                let message = format!("there is no flow `{flow}` with variables");
+                report.warning(given.span.clone(), message, did_you_mean(flow, names));
+                continue;
+            }
+            let known: Vec<&str> = known.map(|name| &**name).collect();
+            if !known.contains(&given.name.as_str()) {
+                let message = format!("no flow has the variable `{}`", given.name);
+                report.warning(
+                    given.span.clone(),
+                    message,
+                    did_you_mean(&given.name, known),
+                );
+            }
+        }
+        report.into_diagnostics()
     }
 
     pub fn outbox_settings(&self) -> outbox::Settings {
@@ -517,6 +614,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Site;
 
     fn read(text: &str) -> (Config, Vec<String>) {
         let mut report = Report::new("tidegate.toml", text);
@@ -585,8 +683,57 @@ mod tests {
             ("TIDEGATE_VAR_warm".into(), "7".into()),
             ("HOME".into(), "/".into()),
         ]);
-        assert_eq!(warm(&config, "cold-store"), Value::Number(7.0));
-        assert_eq!(config.variables_for("other").values.len(), 2);
+        assert_eq!(config.variables_for("cold-store").texts["warm"], "7");
+        assert_eq!(config.variables_for("other").texts.len(), 1);
+    }
+
+    #[test]
+    fn variables_that_no_flow_has_are_named() {
+        let flow = "[vars]\nwarm = 1\n[nodes.a]\ntype = 'inject'\nevery = '1s'\npayload = '${warm}'\n\
+                    [nodes.b]\ntype = 'debug'\nfrom = 'a'";
+        let (config, _) = read(
+            "[vars]\nwarm = 5\nwram = 5\n[vars.cold-stoer]\nwarm = 5\n[vars.cold-store]\nwarm = 6\nwarn = 7\n",
+        );
+        let site = Site::from_texts([("cold-store", flow)], |flow| config.variables_for(flow));
+        let found: Vec<String> = config
+            .unused_variables(&site.flows)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "tidegate.toml:3:1: warning: no flow has the variable `wram` (did you mean `warm`?)",
+                "tidegate.toml:5:1: warning: there is no flow `cold-stoer` with variables (did you mean `cold-store`?)",
+                "tidegate.toml:8:1: warning: no flow has the variable `warn` (did you mean `warm`?)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_identity_is_not_replaced_by_another() {
+        let check = |text: &str, expected: bool| {
+            assert_eq!(read(text).0.is_identity_wrong, expected, "{text}")
+        };
+        check(
+            "[device]\nid = 'press-7'\n[outbox]\npath = 'o'\ncommit = 'x'",
+            false,
+        );
+        check("", false);
+        check("[device]\nid = 'press/7'", true);
+        check("[device]\ndi = 'press-7'", true);
+        check("[devcie]\nid = 'press-7'", true);
+        check("[outbox]\npath = 5", true);
+        check("[outbox]\npaht = 'o'", true);
+    }
+
+    #[test]
+    fn a_mistake_in_the_simulation_leaves_the_kind() {
+        let (config, problems) = read(
+            "[board]\nkind = 'simulated'\n[board.simulation]\nsede = 1\ninputs.99 = { kind = 'level' }\n",
+        );
+        assert_eq!(config.board.kind, board::Kind::Simulated);
+        assert_eq!(problems.len(), 2, "{problems:#?}");
     }
 
     #[test]

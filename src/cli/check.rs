@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Failure, Outcome, settings};
 use crate::flow::{Diagnostic, Severity, Site};
+use crate::runtime::driver::chain;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -32,17 +33,28 @@ struct Problem<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let (config, mut diagnostics) = settings(arguments.config.as_deref())?;
+    let (config, of_settings) = settings(arguments.config.as_deref())?;
+    let mut site = Site::default();
+    let mut unreadable = Vec::new();
     let paths = match &arguments.paths[..] {
         [] => std::slice::from_ref(&config.flows.path),
         paths => paths,
     };
-    let (mut flows, mut files) = (0, 0);
     for path in paths {
-        let site = Site::load(path, |flow| config.variables_for(flow))?;
-        flows += site.flows.len();
-        files += site.files;
-        diagnostics.extend(site.diagnostics);
+        if let Err(error) = site.load_more(path, |flow| config.variables_for(flow)) {
+            unreadable.push(chain(&error));
+        }
+    }
+    let (flows, files) = (site.flows.len(), site.files);
+    let mut diagnostics = site.diagnostics;
+    if arguments.paths.is_empty() {
+        diagnostics.extend(of_settings);
+        if flows == files {
+            diagnostics.extend(config.unused_variables(&site.flows));
+        }
+    }
+    for problem in &unreadable {
+        eprintln!("tidegate: {problem}");
     }
     let errors = diagnostics
         .iter()
@@ -72,11 +84,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             count(errors, "error"),
             count(warnings, "warning")
         )?;
-        if files == 0 {
+        if files == 0 && unreadable.is_empty() {
             writeln!(out, "no flow files (NAME.toml) in {}", display(paths))?;
         }
     }
-    let is_good = errors == 0 && flows == files && files > 0;
+    let is_good = errors == 0 && flows == files && files > 0 && unreadable.is_empty();
     Ok(if is_good { Outcome::Good } else { Outcome::Bad })
 }
 

@@ -38,6 +38,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         }
     };
     diagnostics.extend(site.diagnostics);
+    if site.files == site.flows.len() {
+        diagnostics.extend(config.unused_variables(&site.flows));
+    }
     report(&diagnostics);
     if arguments.strict
         && diagnostics
@@ -77,14 +80,21 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
     if needs_board || board.name() != "missing" {
         tracing::info!("board: {}", board.name());
     }
-    for line in guarantees(&config, &flows) {
-        tracing::info!("{line}");
+    if config.is_identity_wrong {
+        tracing::error!(
+            "the settings leave it open which device this is, or where its outbox is: control runs, but nothing is delivered; \
+             correct [device] id and [outbox] path, and start again"
+        );
+    } else {
+        for line in guarantees(&config, &flows) {
+            tracing::info!("{line}");
+        }
     }
     let parts = Parts {
         id: config.device.id.to_string(),
         flows,
         board,
-        outbox: Some(config.outbox_settings()),
+        outbox: (!config.is_identity_wrong).then(|| config.outbox_settings()),
         uplink: config.uplink_settings(),
         clock,
     };
@@ -141,21 +151,29 @@ fn report(diagnostics: &[Diagnostic]) {
 fn guarantees(config: &Config, flows: &[Arc<Graph>]) -> Vec<String> {
     let mut lines = Vec::new();
     let outbox = &config.outbox;
-    lines.push(match outbox.commit.0.is_zero() {
-        true => "guaranteed: a record is on disk, synced, before it is sent; a power cut takes none that was sent".into(),
-        false => format!(
-            "guaranteed: a record is acknowledged by the cloud broker or on disk, synced, within about {0}; a power cut takes \
-             at most the records of the last {0}",
+    lines.push(if outbox.commit.0.is_zero() {
+        "guaranteed: a record is on disk, synced, before it is sent".into()
+    } else {
+        format!(
+            "guaranteed, as long as the disk works: within {0} a record is acknowledged by the cloud broker or on disk, synced; a \
+             power cut takes at most the records of the last {0}",
             outbox.commit
-        ),
+        )
     });
     let when_full = match outbox.when_full {
         crate::outbox::WhenFull::DropOldest => "the oldest records are dropped",
         crate::outbox::WhenFull::DropNewest => "new records are dropped",
     };
-    let size = bytesize::ByteSize(outbox.max_size.0).display().iec();
+    let settings = config.outbox_settings();
+    let (disk, memory) = (
+        bytesize::ByteSize(settings.max_size),
+        bytesize::ByteSize(settings.max_pending as u64),
+    );
     lines.push(format!(
-        "guaranteed: nothing is dropped until the outbox has {size}; then {when_full}, and counted"
+        "guaranteed: nothing is dropped in silence; when the outbox takes {} on disk, or the disk does not keep up and {} wait \
+         in memory, {when_full}, and counted",
+        disk.display().iec(),
+        memory.display().iec()
     ));
     lines.push(match &config.uplink {
         Some(uplink) => format!(

@@ -17,12 +17,16 @@ use crate::nodes::{NODE_TYPES, NodeType, Spec, Use};
 
 /// Nodes that one flow may have; a [`NodeId`] must fit into 16 bits.
 const MOST_NODES: usize = 65_535;
+/// Ways on which one message may come to one node.
+const MOST_WAYS: u64 = 1_000;
 
 /// Values that a device gives to a flow's variables, in the place of the defaults in the flow's file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Variables {
     /// By the variable's name; what a flow does not declare is ignored.
     pub values: BTreeMap<String, Value>,
+    /// Values from the environment, which go before the others. Each takes the type of the flow's default.
+    pub texts: BTreeMap<String, String>,
 }
 
 impl Variables {
@@ -55,7 +59,7 @@ pub fn check(name: &str, variables: &Variables, report: &mut Report) -> Option<G
             Some(help.into()),
         );
     }
-    let graph = Checker::new(&file, &given, report).graph(name, &file);
+    let graph = Checker::new(&file, &given, &variables.texts, report).graph(name, &file);
     if report.has_errors() {
         None
     } else {
@@ -74,13 +78,22 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// `given` holds what the device gives to variables, by name.
-    fn new(file: &'a FlowFile<'a>, given: &'a DeTable<'a>, report: &'a mut Report) -> Checker<'a> {
+    /// `given` and `texts` hold what the device gives to variables, by name.
+    fn new(
+        file: &'a FlowFile<'a>,
+        given: &'a DeTable<'a>,
+        texts: &'a BTreeMap<String, String>,
+        report: &'a mut Report,
+    ) -> Checker<'a> {
         let mut vars = HashMap::new();
         for (name, default) in &file.vars {
             let name: &str = name.get_ref();
-            let toml = given.get(name).unwrap_or(default).get_ref();
-            vars.insert(name.to_owned(), (toml.clone(), to_value(toml)));
+            let toml = match texts.get(name) {
+                Some(text) => typed(text, default.get_ref()),
+                None => given.get(name).unwrap_or(default).get_ref().clone(),
+            };
+            let value = to_value(&toml);
+            vars.insert(name.to_owned(), (toml, value));
         }
         let places = file
             .nodes
@@ -118,7 +131,9 @@ impl<'a> Checker<'a> {
         }
         let checked: Vec<_> = file.nodes.iter().map(|node| self.node(node)).collect();
         let readers = self.wires(&checked);
-        self.cycles(&readers);
+        if !self.cycles(&readers) {
+            self.multiplied(&readers);
+        }
         self.unread(&checked, &readers);
         self.pins(&checked);
         self.unused_vars();
@@ -308,11 +323,6 @@ impl<'a> Checker<'a> {
             .map(|node| vec![Vec::new(); node.node_type.map_or(0, |known| known.ports.len())])
             .collect();
         for (place, node) in self.file.nodes.iter().enumerate() {
-            if node.from_span.is_some() && node.from.is_empty() && !self.report.has_errors() {
-                let span = node.from_span.clone().unwrap_or(0..0);
-                self.report
-                    .error(span, "`from` must name at least one node", None);
-            }
             for input in &node.from {
                 let Some((sender, port)) = self.find_output(input, checked) else {
                     continue;
@@ -342,6 +352,14 @@ impl<'a> Checker<'a> {
             Some((name, port)) => (name, Some(port)),
             None => (input.get_ref().as_str(), None),
         };
+        if self
+            .file
+            .unreadable
+            .iter()
+            .any(|unreadable| unreadable == name)
+        {
+            return None;
+        }
         let Some(&sender) = self.places.get(name) else {
             let help = did_you_mean(name, self.places.keys().copied());
             self.report
@@ -377,31 +395,42 @@ impl<'a> Checker<'a> {
         found.map(|port| (sender, port))
     }
 
-    /// A message that could come back to where it was would never stop.
-    fn cycles(&mut self, readers: &[Vec<Vec<NodeId>>]) {
-        let mut inputs = vec![0_usize; readers.len()];
+    /// Wires that part and meet again deliver a message once for each way; with many of them, more often than anyone wants.
+    fn multiplied(&mut self, readers: &[Vec<Vec<NodeId>>]) {
         let targets = |node: usize| readers[node].iter().flatten().map(|id| usize::from(id.0));
-        for node in 0..readers.len() {
-            targets(node).for_each(|target| inputs[target] += 1);
-        }
-        let mut ready: Vec<usize> = (0..readers.len())
-            .filter(|node| inputs[*node] == 0)
-            .collect();
-        while let Some(node) = ready.pop() {
+        let mut ways = vec![0_u64; readers.len()];
+        for node in in_order(readers) {
+            ways[node] = ways[node].max(1);
             for target in targets(node) {
-                inputs[target] -= 1;
-                if inputs[target] == 0 {
-                    ready.push(target);
-                }
+                ways[target] = ways[target].saturating_add(ways[node]);
             }
         }
+        if let Some(node) = ways.iter().position(|ways| *ways > MOST_WAYS) {
+            let node = &self.file.nodes[node];
+            let span = node.from_span.clone().unwrap_or_else(|| node.name.span());
+            let message = format!(
+                "there are more than {MOST_WAYS} ways to node `{}`",
+                node.name.get_ref()
+            );
+            let help = "wires that part and meet again multiply messages; take some of them away";
+            self.report.error(span, message, Some(help.into()));
+        }
+    }
+
+    /// A message that could come back to where it was would never stop. Says whether there is a cycle.
+    fn cycles(&mut self, readers: &[Vec<Vec<NodeId>>]) -> bool {
+        let targets = |node: usize| readers[node].iter().flatten().map(|id| usize::from(id.0));
+        let mut is_stuck = vec![true; readers.len()];
+        for node in in_order(readers) {
+            is_stuck[node] = false;
+        }
         // What is left is on a cycle or behind one: walk back along inputs until a node comes up twice.
-        let Some(start) = inputs.iter().position(|count| *count > 0) else {
-            return;
+        let Some(start) = is_stuck.iter().position(|is_stuck| *is_stuck) else {
+            return false;
         };
         let sender_of = |node: usize| {
             (0..readers.len())
-                .find(|sender| inputs[*sender] > 0 && targets(*sender).any(|target| target == node))
+                .find(|sender| is_stuck[*sender] && targets(*sender).any(|target| target == node))
         };
         let mut path = vec![start];
         while let Some(sender) = sender_of(path[path.len() - 1]) {
@@ -426,6 +455,7 @@ impl<'a> Checker<'a> {
             format!("the wires make a cycle: {names}"),
             Some(help.into()),
         );
+        true
     }
 
     fn unread(&mut self, checked: &[CheckedNode], readers: &[Vec<Vec<NodeId>>]) {
@@ -472,6 +502,44 @@ impl<'a> Checker<'a> {
 struct CheckedNode {
     node_type: Option<&'static NodeType>,
     spec: Option<Arc<dyn Spec>>,
+}
+
+/// The nodes in an order in which each comes after all that it reads from; without those that are on a cycle or behind one.
+fn in_order(readers: &[Vec<Vec<NodeId>>]) -> Vec<usize> {
+    let targets = |node: usize| readers[node].iter().flatten().map(|id| usize::from(id.0));
+    let mut inputs = vec![0_usize; readers.len()];
+    for node in 0..readers.len() {
+        targets(node).for_each(|target| inputs[target] += 1);
+    }
+    let mut order: Vec<usize> = (0..readers.len())
+        .filter(|node| inputs[*node] == 0)
+        .collect();
+    let mut next = 0;
+    while let Some(&node) = order.get(next) {
+        next += 1;
+        for target in targets(node) {
+            inputs[target] -= 1;
+            if inputs[target] == 0 {
+                order.push(target);
+            }
+        }
+    }
+    order
+}
+
+/// Text from the environment with the type of the default that it stands in for; as text, if it does not fit, so that the
+/// option that uses it says what it expected.
+fn typed<'a>(text: &'a str, default: &DeValue<'_>) -> DeValue<'a> {
+    if !default.is_str()
+        && let Ok(value) = DeValue::parse(text)
+        && matches!(
+            value.get_ref(),
+            DeValue::Boolean(_) | DeValue::Integer(_) | DeValue::Float(_)
+        )
+    {
+        return value.into_inner();
+    }
+    DeValue::String(text.into())
 }
 
 fn to_value(toml: &DeValue<'_>) -> Value {
@@ -603,7 +671,18 @@ mod tests {
         assert_eq!(problems(flow), [""; 0]);
         let device = |name: &str, value: Value| Variables {
             values: BTreeMap::from([(name.to_owned(), value)]),
+            ..Variables::default()
         };
+        let environment = |name: &str, text: &str| Variables {
+            texts: BTreeMap::from([(name.to_owned(), text.to_owned())]),
+            ..Variables::default()
+        };
+        assert_eq!(problems_with(flow, &environment("warm", "7")), [""; 0]);
+        assert!(problems_with(flow, &environment("warm", "hot"))[0].contains("expected a number"));
+        assert!(
+            problems_with(flow, &environment("pace", "12"))[0]
+                .contains("a length of time is written like")
+        );
         assert_eq!(
             problems_with(flow, &device("warm", Value::Number(7.0))),
             [""; 0]

@@ -104,10 +104,14 @@ pub struct Report {
 
 impl Report {
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Report {
-        let source = Arc::new(Source {
+        Report::over(Arc::new(Source {
             path: path.into(),
             text: text.into(),
-        });
+        }))
+    }
+
+    /// A further report on a text.
+    pub fn over(source: Arc<Source>) -> Report {
         Report {
             source,
             diagnostics: Vec::new(),

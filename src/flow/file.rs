@@ -14,6 +14,8 @@ pub struct FlowFile<'a> {
     /// `[vars]`: defaults that a device may change.
     pub vars: DeTable<'a>,
     pub nodes: Vec<WrittenNode<'a>>,
+    /// Nodes of which so much is wrong that they are not among `nodes`.
+    pub unreadable: Vec<String>,
 }
 
 /// A node as written.
@@ -53,10 +55,12 @@ pub fn parse<'a>(source: &'a Source, report: &mut Report) -> FlowFile<'a> {
             },
             "nodes" => match value.into_inner() {
                 DeValue::Table(nodes) => {
-                    file.nodes = nodes
-                        .into_iter()
-                        .filter_map(|(k, v)| node(k.span(), k.get_ref(), v, report))
-                        .collect()
+                    for (name, value) in nodes {
+                        match node(name.span(), name.get_ref(), value, report) {
+                            Some(node) => file.nodes.push(node),
+                            None => file.unreadable.push(name.get_ref().to_string()),
+                        }
+                    }
                 }
                 _ => report.error(key.span(), "`nodes` must be tables: [nodes.NAME]", None),
             },
@@ -167,6 +171,10 @@ fn node<'a>(
 fn inputs(value: &Spanned<DeValue<'_>>, report: &mut Report) -> Vec<Spanned<String>> {
     let items = match value.get_ref() {
         DeValue::String(text) => return vec![Spanned::new(value.span(), text.to_string())],
+        DeValue::Array(items) if items.is_empty() => {
+            report.error(value.span(), "`from` must name at least one node", None);
+            return Vec::new();
+        }
         DeValue::Array(items) => items,
         _ => {
             wrong_type(

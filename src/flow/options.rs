@@ -97,8 +97,8 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
                 .map(|(key, _)| key.get_ref().to_string())
         });
         let Some(culprit) = culprit else {
-            // Only what is required and was set aside, or is missing, is left; that has been said.
-            if complete && !missing {
+            // What is required and was set aside, or is missing, has been said.
+            if !error.message().starts_with("missing field") {
                 report.error(
                     header,
                     format!("{what}: {}", in_words(error.message())),

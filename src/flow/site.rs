@@ -30,11 +30,21 @@ impl Site {
     /// Reads and checks the flow file at `path`, or all in the directory there. A file that cannot be read is a problem
     /// like those in it.
     pub fn load(path: &Path, variables: impl Fn(&str) -> Variables) -> Result<Site, SiteError> {
+        let mut site = Site::default();
+        site.load_more(path, variables)?;
+        Ok(site)
+    }
+
+    /// The same, beside the flows that are here already.
+    pub fn load_more(
+        &mut self,
+        path: &Path,
+        variables: impl Fn(&str) -> Variables,
+    ) -> Result<(), SiteError> {
         let files = directory::find(path).map_err(|source| SiteError {
             path: path.into(),
             source,
         })?;
-        let mut site = Site::default();
         for file in files {
             let name = directory::flow_name(&file);
             let (text, unreadable) = match std::fs::read_to_string(&file) {
@@ -42,18 +52,16 @@ impl Site {
                 Err(error) => (String::new(), Some(error)),
             };
             let mut report = Report::new(file.display().to_string(), text);
-            match unreadable {
+            let graph = match unreadable {
                 Some(error) => {
                     report.error(0..0, format!("the file cannot be read: {error}"), None);
-                    site.add(None, report);
+                    None
                 }
-                None => {
-                    let graph = check(&name, &variables(&name), &mut report);
-                    site.add(graph, report);
-                }
-            }
+                None => check(&name, &variables(&name), &mut report),
+            };
+            self.add(graph, report);
         }
-        Ok(site)
+        Ok(())
     }
 
     /// Checks flows given by name and text.
