@@ -41,7 +41,15 @@ impl ControlSocket {
         let listener = UnixListener::bind(short_path(&folder))?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let stream = match listener.accept().await {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!("the control socket could not take a client in: {error}");
+                        tokio::time::sleep(PATIENCE).await;
+                        continue;
+                    }
+                };
                 let meter = meter.clone();
                 tokio::spawn(async move {
                     // A client that goes away is none of our business.
@@ -61,30 +69,47 @@ impl Drop for ControlSocket {
     }
 }
 
+/// Why a running process could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("no permission to look into {}; ask as the user that runs tidegate, or with sudo", path.display())]
+    Permission { path: PathBuf },
+    #[error("the tidegate that runs with {} does not answer; is it stopping, or stuck?", path.display())]
+    NoAnswer { path: PathBuf, source: io::Error },
+}
+
 /// Asks the process that runs with this outbox directory; none if there is no such process.
-pub fn ask(directory: &Path, question: &str) -> io::Result<Option<String>> {
-    let folder = match File::open(directory) {
-        Ok(folder) => folder,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut stream = match BlockingStream::connect(short_path(&folder)) {
-        Ok(stream) => stream,
+pub fn ask(directory: &Path, question: &str) -> Result<Option<String>, AskError> {
+    let path = directory.to_path_buf();
+    match ask_at(directory, question) {
+        Ok(line) if line.ends_with('\n') => Ok(Some(line)),
+        Ok(_) => Err(AskError::NoAnswer {
+            path,
+            source: io::ErrorKind::UnexpectedEof.into(),
+        }),
         Err(error)
             if matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
             ) =>
         {
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(error),
-    };
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(AskError::Permission { path })
+        }
+        Err(source) => Err(AskError::NoAnswer { path, source }),
+    }
+}
+
+fn ask_at(directory: &Path, question: &str) -> io::Result<String> {
+    let folder = File::open(directory)?;
+    let mut stream = BlockingStream::connect(short_path(&folder))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     writeln!(stream, "{question}")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    Ok(Some(line))
+    Ok(line)
 }
 
 /// A socket's path must be shorter than 108 bytes; through the open directory it always is.

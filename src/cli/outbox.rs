@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
 
@@ -29,12 +30,17 @@ enum Action {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let Action::Show { config, json } = &arguments.action;
-    let (config, _) = settings(config.as_deref())?;
+    let (config, diagnostics) = settings(config.as_deref())?;
+    if config.is_identity_wrong {
+        let problems: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+        return Err(format!(
+            "the settings leave it open where the outbox is:\n{}",
+            problems.join("\n")
+        )
+        .into());
+    }
     let path = &config.outbox.path;
-    let (totals, is_running) = match totals_of_running(path)? {
-        Some(totals) => (totals, true),
-        None => (totals_at_rest(path)?, false),
-    };
+    let (totals, is_running) = totals(path)?;
     let mut out = std::io::stdout();
     if *json {
         writeln!(out, "{}", Json::Object(totals))?;
@@ -50,6 +56,32 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         }
     }
     Ok(Outcome::Good)
+}
+
+/// How long a process that has the outbox may take to say so: it starts, or stops.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The totals, and whether they are those of a running process.
+fn totals(path: &Path) -> Result<(Map<String, Json>, bool), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(totals) = totals_of_running(path)? {
+            return Ok((totals, true));
+        }
+        match totals_at_rest(path) {
+            Err(failure) if is_in_use(&failure) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            totals => return Ok((totals?, false)),
+        }
+    }
+}
+
+fn is_in_use(failure: &Failure) -> bool {
+    matches!(
+        failure.downcast_ref(),
+        Some(outbox::OpenError::InUse { .. })
+    )
 }
 
 fn totals_of_running(path: &Path) -> Result<Option<Map<String, Json>>, Failure> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +15,9 @@ use crate::flow::{Diagnostic, Graph, Severity, Site};
 use crate::logging;
 use crate::runtime::Clock;
 use crate::runtime::driver::chain;
+
+/// How often the engine threads are looked at.
+const BEAT: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -206,30 +209,31 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells systemd that all is well as long as both engine threads go round.
+/// An engine with nothing to do beats once a second; one that has not for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// Looks at the engine threads, and tells systemd that all is well as long as both go round.
 async fn watchdog(beats: Vec<Arc<AtomicU64>>) {
-    let Some(limit) = sd_notify::watchdog_enabled() else {
-        return;
-    };
-    // An engine with nothing to do beats once a second.
-    let every = (limit / 3).max(Duration::from_millis(1_500));
-    let read = || -> Vec<u64> {
-        beats
-            .iter()
-            .map(|beat| beat.load(Ordering::Relaxed))
-            .collect()
-    };
-    let mut last = read();
+    let every = sd_notify::watchdog_enabled().map_or(BEAT, |limit| (limit / 3).min(BEAT));
+    let mut seen: Vec<(u64, Instant)> = vec![(0, Instant::now()); beats.len()];
+    let mut was_well = true;
     loop {
-        tokio::time::sleep(every).await;
-        let now = read();
-        if now.iter().zip(&last).all(|(now, last)| now > last) {
+        for (beat, seen) in beats.iter().zip(&mut seen) {
+            let now = beat.load(Ordering::Relaxed);
+            if now != seen.0 {
+                *seen = (now, Instant::now());
+            }
+        }
+        let is_well = seen.iter().all(|(_, since)| since.elapsed() < STUCK_AFTER);
+        if is_well {
             notify(&[NotifyState::Watchdog]);
-        } else {
+        } else if was_well {
             tracing::error!(
-                "an engine thread is stuck; systemd is not told that all is well, and will restart us"
+                "an engine thread has been stuck for {STUCK_AFTER:?}: a node or the board blocks it; systemd is not told that \
+                 all is well, and will restart us if it watches"
             );
         }
-        last = now;
+        was_well = is_well;
+        tokio::time::sleep(every).await;
     }
 }

@@ -111,7 +111,7 @@ impl<'a> Checker<'a> {
     }
 
     fn graph(mut self, name: &str, file: &'a FlowFile<'a>) -> Graph {
-        if file.nodes.is_empty() {
+        if file.nodes.is_empty() && file.unreadable.is_empty() && !file.is_broken {
             self.report.error(
                 0..0,
                 "the flow has no nodes",
@@ -203,8 +203,20 @@ impl<'a> Checker<'a> {
             }
             _ => {}
         }
+        let before = self.report.diagnostics.len();
         let options = self.substitute(node_type, &node.options);
+        let unresolved: Vec<_> = self.report.diagnostics[before..]
+            .iter()
+            .map(|found| found.span.clone())
+            .collect();
         let spec = node_type.read(&options, node.name.span(), name, self.report);
+        // What is wrong only because a variable is missing has been said.
+        let mut place = 0;
+        self.report.diagnostics.retain(|found| {
+            place += 1;
+            place <= before + unresolved.len() || !unresolved.contains(&found.span)
+        });
+        let spec = spec.filter(|_| unresolved.is_empty());
         CheckedNode {
             node_type: Some(node_type),
             spec,

@@ -16,6 +16,8 @@ pub struct FlowFile<'a> {
     pub nodes: Vec<WrittenNode<'a>>,
     /// Nodes of which so much is wrong that they are not among `nodes`.
     pub unreadable: Vec<String>,
+    /// The text is no TOML, and what could be read of it may stand in the wrong place.
+    pub is_broken: bool,
 }
 
 /// A node as written.
@@ -42,7 +44,10 @@ pub fn parse<'a>(source: &'a Source, report: &mut Report) -> FlowFile<'a> {
         );
     }
 
-    let mut file = FlowFile::default();
+    let mut file = FlowFile {
+        is_broken: report.has_errors(),
+        ..FlowFile::default()
+    };
     for (key, value) in root.into_inner() {
         match key.get_ref().as_ref() {
             "description" => match value.get_ref().as_str() {
@@ -64,6 +69,8 @@ pub fn parse<'a>(source: &'a Source, report: &mut Report) -> FlowFile<'a> {
                 }
                 _ => report.error(key.span(), "`nodes` must be tables: [nodes.NAME]", None),
             },
+            // After a syntax error, entries land where they do not belong.
+            _ if file.is_broken => {}
             other => report.error(
                 key.span(),
                 format!("a flow file has no `{other}`"),

@@ -11,7 +11,7 @@ use crate::runtime::node::{Context, Node};
 /// Passes a message on only where a JavaScript condition holds.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Where {
-    /// The condition. It sees `payload`, `topic`, `time` (milliseconds since 1970), `headers`, `msg` and `vars`.
+    /// The condition, which sees `payload`, `topic`, `time` (milliseconds since 1970), `headers`, `msg` and `vars`.
     when: Expression,
 }
 

@@ -1,8 +1,9 @@
 //! Runs graphs: a pure engine, and the drivers that connect it to a board, an outbox and a clock.
 //!
 //! ```text
-//! Graph --Flow::build--> Engine: (Now, Event) -> Effects
-//!                          ^                      |
+//! Graph --Engine::add--> Engine: (Now, Event) -> Effects
+//!                          ^                       |
+//!        driver: threads, clock, board     virtual_time: the same, without waiting
 //! ```
 //!
 //! * [`clock`][]: the only place that reads a clock

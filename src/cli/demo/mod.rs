@@ -66,6 +66,17 @@ struct Ledger {
     lost: u64,
 }
 
+impl Ledger {
+    /// Nothing was lost, and there was something to lose.
+    fn is_good(&self) -> bool {
+        self.lost == 0
+            && self.dropped == 0
+            && self.dead_lettered == 0
+            && self.readings > 0
+            && self.accepted > 0
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let screen = Screen {
         json: arguments.json,
@@ -109,7 +120,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         ))?;
     }
     screen.ledger(&ledger)?;
-    Ok(if ledger.lost == 0 {
+    Ok(if ledger.is_good() {
         Outcome::Good
     } else {
         Outcome::Bad
@@ -171,15 +182,19 @@ async fn play(length: Duration, directory: &Path, screen: &Screen) -> Result<Led
     // What the broker has acknowledged it may still be handing to the observer.
     let ids: Vec<RecordId> = device.accepted_ids().collect();
     let deadline = Instant::now() + Duration::from_secs(5);
-    while ids.iter().any(|id| !observer.received().has(*id)) && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    while !observer.received().has_all(&ids) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     watch.line()?;
     let totals = meter.read();
     let received = observer.received();
+    let observer_problem = observer.problem();
     drop(meter);
     device.stop().await;
     tokio::task::spawn_blocking(move || broker.stop()).await?;
+    if let Some(problem) = observer_problem {
+        return Err(problem.into());
+    }
     Ok(ledger(&totals, &received, &ids))
 }
 

@@ -22,11 +22,17 @@ pub(super) struct Received {
     pub(super) topics: BTreeMap<String, u64>,
     /// Messages that were no record in the JSON envelope.
     pub(super) unreadable: u64,
+    /// Why it no longer listens.
+    problem: Option<String>,
 }
 
 impl Received {
     pub(super) fn has(&self, id: RecordId) -> bool {
         self.times.contains_key(&id)
+    }
+
+    pub(super) fn has_all(&self, ids: &[RecordId]) -> bool {
+        ids.iter().all(|id| self.has(*id))
     }
 
     pub(super) fn messages(&self) -> u64 {
@@ -98,6 +104,11 @@ impl Observer {
                         }
                         Ok(_) => {}
                         Err(error) => {
+                            let mut received =
+                                received.lock().unwrap_or_else(PoisonError::into_inner);
+                            received.problem = Some(format!(
+                                "the observer lost its connection to the cloud broker: {error}"
+                            ));
                             if let Some(ready) = ready.take() {
                                 let _ = ready.send(Err(error));
                             }
@@ -112,6 +123,11 @@ impl Observer {
             |_| "the cloud broker did not confirm the observer's subscription within 10 s",
         )???;
         Ok(Observer { received, task })
+    }
+
+    /// Why it does not see everything, if it does not.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.received().problem
     }
 
     pub(super) fn received(&self) -> Received {
