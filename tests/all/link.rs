@@ -1,5 +1,7 @@
 //! Links that are not there, come late, or go silent: everything arrives, and duplicates come after a reconnect only.
 
+use std::ops::RangeInclusive;
+
 use crate::support::{Cable, Plant};
 
 #[test]
@@ -41,13 +43,26 @@ fn a_broker_that_is_absent_at_the_start_gets_everything_once_it_comes() {
 
 #[test]
 fn a_link_that_goes_silent_is_left_and_nothing_is_lost() {
+    check_silence(Cable::fall_silent, 0..=INFLIGHT);
+}
+
+/// What is in flight has arrived, and the device does not know.
+#[test]
+fn without_answers_what_was_in_flight_comes_twice_and_no_more_than_that() {
+    check_silence(Cable::hold_answers, 1..=INFLIGHT);
+}
+
+/// The default of `inflight`.
+const INFLIGHT: u64 = 100;
+
+fn check_silence(silence: impl FnOnce(&Cable), duplicates: RangeInclusive<u64>) {
     let plant = Plant::ticking();
     let cloud = plant.cloud();
     let cable = Cable::lay(plant.address);
     cable.lead_to(cloud.address());
     let mut device = plant.run();
     cloud.witness.sees(1, 1..=20);
-    cable.fall_silent();
+    silence(&cable);
     device.says(&["uplink down", "fell silent"]);
     let waiting = plant.totals_with("records are stored", |totals| totals.get("stored") > 0);
     cable.lead_to(cloud.address());
@@ -56,15 +71,11 @@ fn a_link_that_goes_silent_is_left_and_nothing_is_lost() {
     device.signal("TERM");
     assert!(device.end().0.success());
 
-    let duplicates: u64 = cloud
-        .witness
-        .received()
-        .values()
-        .map(|times| times - 1)
-        .sum();
+    let received = cloud.witness.received();
+    let again: u64 = received.values().map(|times| times - 1).sum();
     assert!(
-        duplicates <= 100,
-        "at most what was in flight: {duplicates}"
+        duplicates.contains(&again),
+        "{again} came twice, expected {duplicates:?}"
     );
     plant.totals().assert_balance();
 }

@@ -42,9 +42,25 @@ struct Shared {
 #[derive(Default)]
 struct State {
     leads_to: Option<SocketAddr>,
-    is_silent: bool,
+    silence: Silence,
     is_gone: bool,
     connections: Vec<TcpStream>,
+}
+
+/// What does not get through, though connections stand.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Silence {
+    #[default]
+    Nothing,
+    Answers,
+    Everything,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    ToBroker,
+    ToDevice,
 }
 
 impl Cable {
@@ -68,23 +84,28 @@ impl Cable {
 
     /// Mends the cable: from now on it leads there. Connections that stand are cut.
     pub(crate) fn lead_to(&self, broker: SocketAddr) {
-        self.set(Some(broker), false);
+        self.set(Some(broker));
     }
 
     /// Cuts the cable: connections end, new ones are closed at once.
     pub(crate) fn cut(&self) {
-        self.set(None, false);
+        self.set(None);
     }
 
     /// Nothing gets through any more, and nobody is told.
     pub(crate) fn fall_silent(&self) {
-        self.shared.state.lock().unwrap().is_silent = true;
+        self.shared.state.lock().unwrap().silence = Silence::Everything;
     }
 
-    fn set(&self, leads_to: Option<SocketAddr>, is_silent: bool) {
+    /// What the broker says does not get through any more.
+    pub(crate) fn hold_answers(&self) {
+        self.shared.state.lock().unwrap().silence = Silence::Answers;
+    }
+
+    fn set(&self, leads_to: Option<SocketAddr>) {
         let mut state = self.shared.state.lock().unwrap();
         state.leads_to = leads_to;
-        state.is_silent = is_silent;
+        state.silence = Silence::Nothing;
         for connection in state.connections.drain(..) {
             // The other side may have closed it already.
             let _ = connection.shutdown(Shutdown::Both);
@@ -97,7 +118,7 @@ impl Cable {
 impl Drop for Cable {
     fn drop(&mut self) {
         self.shared.state.lock().unwrap().is_gone = true;
-        self.set(None, false);
+        self.set(None);
         // Wakes the listener, which then sees that it is over.
         let _ = TcpStream::connect(self.address);
     }
@@ -109,21 +130,25 @@ impl Shared {
         let Some(Ok(far)) = state.leads_to.map(TcpStream::connect) else {
             return;
         };
-        for (from, to) in [(&near, &far), (&far, &near)] {
+        for (from, to, way) in [(&near, &far, Way::ToBroker), (&far, &near, Way::ToDevice)] {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             state.connections.push(to.try_clone().unwrap());
             let shared = self.clone();
-            std::thread::spawn(move || shared.copy(from, to));
+            std::thread::spawn(move || shared.copy(from, to, way));
         }
     }
 
     /// Ends with the connection, whatever ends that.
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
-            let speaks = |state: &mut State| state.is_silent;
+            let is_held = |state: &mut State| match state.silence {
+                Silence::Nothing => false,
+                Silence::Answers => way == Way::ToDevice,
+                Silence::Everything => true,
+            };
             let state = self.state.lock().unwrap();
-            drop(self.changed.wait_while(state, speaks).unwrap());
+            drop(self.changed.wait_while(state, is_held).unwrap());
             if to.write_all(&buffer[..length]).is_err() {
                 break;
             }

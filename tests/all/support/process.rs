@@ -145,7 +145,7 @@ impl Running {
         let start = Instant::now();
         loop {
             // Its state first: what it wrote before its end is there then.
-            let has_ended = self.child.try_wait().unwrap().is_some();
+            let has_ended = self.has_ended();
             if has_ended && let Some(reader) = self.reader.take() {
                 reader.join().unwrap();
             }
@@ -194,10 +194,18 @@ impl Running {
         (status, self.lines())
     }
 
-    /// SIGKILL.
-    pub(crate) fn kill(mut self) {
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// SIGKILL. Gives what it wrote.
+    pub(crate) fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.lines()
     }
 }
 
