@@ -77,14 +77,15 @@ fn bad_flows_are_said_to_be_bad_as_it_is_written_down() {
         std::fs::write(GOLDEN, &found).unwrap();
     }
     let expected = std::fs::read_to_string(GOLDEN).unwrap_or_default();
-    let first_difference = found
+    let is_same = |(found, expected)| found == expected;
+    let same = found
         .lines()
         .zip(expected.lines())
-        .position(|(found, expected)| found != expected);
+        .take_while(|pair| is_same(*pair));
     assert!(
         found == expected,
         "the text has changed, from line {} of {GOLDEN} on; if that is right, run again with UPDATE_GOLDEN=1:\n{found}",
-        first_difference.map_or(found.lines().count().min(expected.lines().count()), |at| at) + 1
+        same.count() + 1
     );
 }
 

