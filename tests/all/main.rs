@@ -1,0 +1,38 @@
+//! Everything across modules: the `tidegate` binary as its users meet it, on loopback, against real brokers.
+//!
+//! # Layout
+//! One module per subject:
+//!
+//! * `demo`, `check`, `certs`, `nodes`: commands that end by themselves
+//! * `run`: start, stop, settings, logs, and who may ask a running process
+//! * `systemd`: what systemd is told
+//! * `power`: SIGKILL, again and again; no accepted record is lost
+//! * `link`: brokers that come late, and links that go silent
+//! * `refusals`: certificates that are not right, said in words, and put right without a restart
+//! * `virtual_time`: the example flows, an hour each
+//! * `with_mosquitto`: the same against Debian's mosquitto; these are ignored unless asked for, as `scripts/test.sh` does
+//!
+//! `support` has what they share: a plant (certificates, settings, flows in a directory of its own), running processes,
+//! a cable that can be cut, a witness at the broker.
+//!
+//! Nothing here waits for luck: a test waits for a condition, at most [`SOON`], and ends only what it has started.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod certs;
+mod check;
+mod demo;
+mod link;
+mod nodes;
+mod power;
+mod refusals;
+mod run;
+mod support;
+mod systemd;
+mod virtual_time;
+mod with_mosquitto;
+
+use std::time::Duration;
+
+/// For anything that should happen at once. Generous, since machines under test are slow.
+const SOON: Duration = Duration::from_secs(30);
