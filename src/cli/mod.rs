@@ -87,7 +87,6 @@ fn is_closed_pipe(failure: &(dyn std::error::Error + 'static)) -> bool {
 fn settings(named: Option<&Path>) -> Result<(Config, Vec<crate::flow::Diagnostic>), Failure> {
     let path = named.map_or_else(|| PathBuf::from(CONFIG), PathBuf::from);
     let (mut config, diagnostics) = if named.is_none() && !path.exists() {
-        eprintln!("tidegate: there is no {CONFIG} here, so all settings have their defaults");
         (Config::default(), Vec::new())
     } else {
         config::load(&path)?

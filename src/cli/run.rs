@@ -1,6 +1,6 @@
 //! `tidegate run`: the flows of this device, until SIGTERM or Ctrl-C.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Outcome, settings};
+use super::{CONFIG, Failure, Outcome, settings};
 use crate::config::Config;
 use crate::device::{self, Device, Ended, Parts};
 use crate::flow::{Diagnostic, Graph, Severity, Site};
@@ -32,6 +32,17 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let (config, mut diagnostics) = settings(arguments.config.as_deref())?;
     let logger = logging::start(config.log.format, config.log.level);
+    match &arguments.config {
+        None if !Path::new(CONFIG).exists() => {
+            tracing::warn!(
+                "there is no {CONFIG} in this directory, so all settings have their defaults"
+            );
+        }
+        config => tracing::info!(
+            "settings: {}",
+            config.as_deref().unwrap_or(Path::new(CONFIG)).display()
+        ),
+    }
     let site = match Site::load(&config.flows.path, |flow| config.variables_for(flow)) {
         Ok(site) => site,
         Err(error) if arguments.strict => return Err(error.into()),
@@ -214,7 +225,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// Looks at the engine threads, and tells systemd that all is well as long as both go round.
 async fn watchdog(beats: Vec<Arc<AtomicU64>>) {
-    let every = sd_notify::watchdog_enabled().map_or(BEAT, |limit| (limit / 3).min(BEAT));
+    let limit = sd_notify::watchdog_enabled();
+    let every = limit.map_or(BEAT, |limit| (limit / 3).min(BEAT));
     let mut seen: Vec<(u64, Instant)> = vec![(0, Instant::now()); beats.len()];
     let mut was_well = true;
     loop {
@@ -225,9 +237,9 @@ async fn watchdog(beats: Vec<Arc<AtomicU64>>) {
             }
         }
         let is_well = seen.iter().all(|(_, since)| since.elapsed() < STUCK_AFTER);
-        if is_well {
+        if is_well && limit.is_some() {
             notify(&[NotifyState::Watchdog]);
-        } else if was_well {
+        } else if !is_well && was_well {
             tracing::error!(
                 "an engine thread has been stuck for {STUCK_AFTER:?}: a node or the board blocks it; systemd is not told that \
                  all is well, and will restart us if it watches"

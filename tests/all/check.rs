@@ -127,11 +127,11 @@ fn the_exit_code_tells_good_from_bad_from_misused() {
     );
 
     std::fs::remove_file(plant.path("flows/bad.toml")).unwrap();
-    plant.settings("[outbx]\n");
+    plant.settings("[logg]\n");
     let bad_settings = Ended::of(plant.command(&["check"]));
     bad_settings.assert_code(1);
     assert!(
-        bad_settings.stdout.contains("did you mean `outbox`?"),
+        bad_settings.stdout.contains("did you mean `log`?"),
         "{bad_settings:#?}"
     );
 

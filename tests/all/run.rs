@@ -192,9 +192,9 @@ fn only_settings_that_cannot_be_read_end_it() {
 #[test]
 fn mistakes_in_the_settings_leave_the_rest_of_them_in_force() {
     let plant = Plant::ticking();
-    plant.settings("[outbx]\n[outbox]\npath = 'elsewhere'\nmax_size = '1KiB'\n");
+    plant.settings("[logg]\n[outbox]\npath = 'elsewhere'\nmax_size = '1KiB'\n");
     let mut device = plant.run();
-    device.says(&["tidegate.toml:", "did you mean `outbox`?"]);
+    device.says(&["tidegate.toml:", "did you mean `log`?"]);
     device.says(&["tidegate.toml:", "at least 8 MiB"]);
     plant.totals_with("records are stored", |totals| totals.get("stored") > 0);
     assert!(plant.path("elsewhere").exists() && !plant.path("outbox").exists());
@@ -206,7 +206,7 @@ fn mistakes_in_the_settings_leave_the_rest_of_them_in_force() {
 fn the_json_log_is_json_from_the_first_line_to_the_last() {
     let plant = Plant::ticking();
     plant.flow("wrong", "[nodes.a]\ntype = 'debgu'\n");
-    plant.settings("[outbx]\n[log]\nformat = 'json'\nlevel = 'debug'\n");
+    plant.settings("[logg]\n[log]\nformat = 'json'\nlevel = 'debug'\n");
     let mut device = plant.run();
     device.says(&["uplink down"]);
     device.signal("TERM");
