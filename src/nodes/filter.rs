@@ -150,8 +150,9 @@ impl Deadband {
 
 #[cfg(test)]
 mod tests {
-    use crate::message::Value;
-    use crate::nodes::testing::run_node;
+    use super::MOST_TOPICS;
+    use crate::message::{Timestamp, Value};
+    use crate::nodes::testing::{Run, run_node};
 
     fn check(options: &str, payloads: &str, expected: &[&str]) {
         let payloads: Vec<Value> = serde_json::from_str(payloads).expect("JSON");
@@ -183,5 +184,36 @@ mod tests {
             &["100", "111", "99"],
         );
         check("deadband = '10%'", "[0, 0, 0.1]", &["0", "0.1"]);
+    }
+
+    #[test]
+    fn numbers_that_are_none_count_as_a_change_once() {
+        let payloads = [
+            1.0,
+            f64::INFINITY,
+            f64::INFINITY,
+            1.0,
+            f64::NAN,
+            f64::NAN,
+            1.0,
+        ];
+        let sent = run_node(
+            "type = 'filter'\ndeadband = '10%'",
+            payloads.map(Value::Number),
+        );
+        assert_eq!(sent, ["1", "null", "1", "null", "1"]);
+    }
+
+    #[test]
+    fn topics_are_apart_and_their_number_is_bounded() {
+        let mut run = Run::new("type = 'filter'");
+        for topic in (0..=MOST_TOPICS).chain([0, 1]) {
+            run.deliver_on(&format!("t{topic}"), Timestamp::default(), 1.0.into());
+        }
+        assert_eq!(run.sent.len(), MOST_TOPICS + 1);
+        assert_eq!(
+            run.sent[MOST_TOPICS],
+            "failed: remembers 10000 topics already, `t10000` is one too many"
+        );
     }
 }

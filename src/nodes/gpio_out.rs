@@ -132,3 +132,79 @@ impl Node for Output {
         self.drive(self.safe, cx);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::message::{Timestamp, Value};
+    use crate::nodes::testing::Run;
+
+    /// The levels that are driven for payloads at these seconds, up to 100 s.
+    fn check(options: &str, payloads: &[(i64, Value)], expected: &[&str]) {
+        let mut run = Run::sink(&format!("type = 'gpio out'\npin = 17\n{options}"));
+        for (second, payload) in payloads {
+            let time = Timestamp::from_millis(second * 1000);
+            run.go_on_until(time);
+            run.deliver(time, payload.clone());
+        }
+        run.go_on_until(Timestamp::from_millis(100_000));
+        assert_eq!(run.sent, expected, "{payloads:?}");
+    }
+
+    const HIGH: &str = "GPIO17 high";
+    const LOW: &str = "GPIO17 low";
+
+    #[test]
+    fn it_is_safe_at_the_start_and_drives_what_changes() {
+        check(
+            "",
+            &[
+                (1, true.into()),
+                (2, 1.0.into()),
+                (3, false.into()),
+                (4, 0.0.into()),
+            ],
+            &[LOW, HIGH, LOW],
+        );
+        check(
+            "safe = 'high'",
+            &[(1, true.into()), (2, false.into())],
+            &[HIGH, LOW],
+        );
+    }
+
+    #[test]
+    fn what_is_no_level_fails_and_changes_nothing() {
+        let failed = "failed: needs true, false, 1 or 0, but the payload is ";
+        check("", &[(1, 2.0.into())], &[LOW, &format!("{failed}2")]);
+        check(
+            "",
+            &[(1, true.into()), (2, "off".into())],
+            &[LOW, HIGH, &format!("{failed}\"off\"")],
+        );
+    }
+
+    #[test]
+    fn silence_makes_it_safe_and_a_level_ends_it() {
+        let silent = "silent_after = '10s'";
+        check(
+            silent,
+            &[(1, true.into()), (10, true.into()), (19, true.into())],
+            &[LOW, HIGH, LOW],
+        );
+        check(
+            silent,
+            &[(1, true.into()), (12, true.into())],
+            &[LOW, HIGH, LOW, HIGH, LOW],
+        );
+        check(
+            silent,
+            &[(1, true.into()), (2, Value::Null)],
+            &[
+                LOW,
+                HIGH,
+                "failed: needs true, false, 1 or 0, but the payload is null",
+                LOW,
+            ],
+        );
+    }
+}

@@ -84,3 +84,39 @@ impl Node for Ticker {
         cx.wake_at(self.next);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::message::Timestamp;
+    use crate::nodes::testing::graph;
+    use crate::runtime::{Effect, Engine, Now};
+
+    #[test]
+    fn it_ticks_from_the_first_interval_on_and_does_not_catch_up() {
+        let flow = "[nodes.tick]\ntype = 'inject'\nevery = '10s'\n[nodes.show]\ntype = 'debug'\nfrom = 'tick'";
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(graph(flow), Now::default(), &mut effects);
+        // Late by a second, then asleep for a minute, then on time.
+        for second in [9, 10, 21, 30, 95, 104, 105] {
+            engine.wake(
+                Now::default().later(Duration::from_secs(second)),
+                100,
+                &mut effects,
+            );
+        }
+        let times: Vec<Timestamp> = effects
+            .iter()
+            .map(|effect| match effect {
+                Effect::Debug { message, .. } => message.time,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            times,
+            [10, 21, 30, 95, 105].map(|second| Timestamp::from_millis(second * 1000))
+        );
+    }
+}

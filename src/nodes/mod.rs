@@ -293,25 +293,37 @@ pub(crate) mod testing {
 
     impl Run {
         pub(crate) fn new(options: &str) -> Run {
-            let flow = format!(
-                "[nodes.source]\ntype = 'inject'\nevery = '10000d'\n\
-                 [nodes.tested]\nfrom = 'source'\n{options}\n\
-                 [nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
-            );
+            Run::start(&format!(
+                "{options}\n[nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
+            ))
+        }
+
+        /// A node that sends nothing; its effects are noted.
+        pub(crate) fn sink(options: &str) -> Run {
+            Run::start(options)
+        }
+
+        fn start(tested: &str) -> Run {
+            let source = "[nodes.source]\ntype = 'inject'\nevery = '10000d'\n[nodes.tested]\nfrom = 'source'";
             let mut run = Run {
                 engine: Engine::new("test-device"),
                 now: Now::default(),
                 sent: Vec::new(),
             };
             let mut effects = Vec::new();
-            run.engine.add(graph(&flow), run.now, &mut effects);
+            run.engine
+                .add(graph(&format!("{source}\n{tested}")), run.now, &mut effects);
             run.note(effects);
             run
         }
 
         pub(crate) fn deliver(&mut self, time: Timestamp, payload: Value) {
+            self.deliver_on("t", time, payload);
+        }
+
+        pub(crate) fn deliver_on(&mut self, topic: &str, time: Timestamp, payload: Value) {
             let message = Message {
-                topic: "t".into(),
+                topic: topic.into(),
                 payload,
                 time,
                 source: NodeId(0),
@@ -349,6 +361,7 @@ pub(crate) mod testing {
                 match effect {
                     Effect::Debug { message, .. } => self.sent.push(message.payload.to_json()),
                     Effect::Failed { reason, .. } => self.sent.push(format!("failed: {reason}")),
+                    Effect::Output { pin, level } => self.sent.push(format!("{pin} {level}")),
                     other => self.sent.push(format!("{other:?}")),
                 }
             }

@@ -19,6 +19,8 @@
 mod host;
 mod inputs;
 mod sensors;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;

@@ -1,0 +1,174 @@
+//! Flows on real threads, with a board that fails as the tests want.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use super::{Driver, LateOutbox, World};
+use crate::board::{Board, BoardError, EdgeSink, Level, Pin, Pull};
+use crate::message::Value;
+use crate::nodes::testing::graph;
+use crate::runtime::clock::{Clock, Now};
+use crate::sensors::{Sensor, SensorError, SensorSpec};
+
+/// What a board was told, and how it is to fail.
+#[derive(Default)]
+struct Script {
+    driven: Mutex<Vec<Level>>,
+    /// So many outputs fail.
+    failures: AtomicU32,
+    /// So many looks at the board panic.
+    panics: AtomicU32,
+}
+
+#[derive(Clone, Default)]
+struct Scripted(Arc<Script>);
+
+impl Board for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError> {
+        let left = self.0.failures.load(Ordering::Relaxed);
+        if left > 0 {
+            self.0.failures.store(left - 1, Ordering::Relaxed);
+            return Err(BoardError::Pin {
+                pin,
+                direction: "output",
+                source: "as the test wants it".into(),
+            });
+        }
+        self.0.driven.lock().unwrap().push(level);
+        Ok(())
+    }
+
+    fn input(&mut self, _: Pin, _: Pull, _: EdgeSink) -> Result<Level, BoardError> {
+        Ok(Level::High)
+    }
+
+    fn sensor(&mut self, _: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {
+        Ok(Box::new(Hangs))
+    }
+
+    fn recheck(&mut self) -> Result<(), BoardError> {
+        let left = self.0.panics.load(Ordering::Relaxed);
+        self.0
+            .panics
+            .store(left.saturating_sub(1), Ordering::Relaxed);
+        assert!(left == 0, "as the test wants it");
+        Ok(())
+    }
+}
+
+/// A sensor whose bus hangs.
+struct Hangs;
+
+impl Sensor for Hangs {
+    fn read(&mut self, _: Now) -> Result<Value, SensorError> {
+        let (_keep, never) = mpsc::channel::<()>();
+        let _ = never.recv_timeout(Duration::from_secs(60));
+        Ok(Value::Null)
+    }
+}
+
+fn start(flow: &str, board: &Scripted) -> Driver {
+    let world = World {
+        device: "d".into(),
+        clock: Clock::start(),
+        board: Box::new(board.clone()),
+        outbox: LateOutbox::default(),
+    };
+    Driver::start(vec![graph(flow)], world).unwrap()
+}
+
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A switch on GPIO22 drives a relay on GPIO17, whose safe level is low.
+const RELAY: &str = "[nodes.switch]\ntype = 'gpio in'\npin = 22\n[nodes.relay]\ntype = 'gpio out'\nfrom = 'switch'\npin = 17";
+
+#[test]
+fn a_flow_learns_the_level_at_its_start_and_outputs_are_safe_at_its_stop() {
+    let board = Scripted::default();
+    let driver = start(RELAY, &board);
+    wait_for("the relay follows the switch", || {
+        board.0.driven.lock().unwrap().len() == 2
+    });
+    assert!(driver.stop().outputs_are_safe);
+    assert_eq!(
+        *board.0.driven.lock().unwrap(),
+        [Level::Low, Level::High, Level::Low]
+    );
+}
+
+#[test]
+fn an_output_that_fails_is_tried_again() {
+    let board = Scripted::default();
+    board.0.failures.store(2, Ordering::Relaxed);
+    let driver = start(RELAY, &board);
+    wait_for("the level is driven at last", || {
+        *board.0.driven.lock().unwrap() == [Level::High]
+    });
+    assert_eq!(driver.counters().output_errors.get(), 2);
+    assert!(driver.stop().outputs_are_safe);
+}
+
+#[test]
+fn an_output_that_stays_failed_is_told_at_the_stop() {
+    let board = Scripted::default();
+    board.0.failures.store(u32::MAX, Ordering::Relaxed);
+    let driver = start(RELAY, &board);
+    wait_for("the board refuses", || {
+        driver.counters().output_errors.get() >= 2
+    });
+    assert!(!driver.stop().outputs_are_safe);
+}
+
+#[test]
+fn an_engine_thread_that_fails_makes_outputs_safe_and_goes_on() {
+    let board = Scripted::default();
+    board.0.panics.store(1, Ordering::Relaxed);
+    let driver = start(RELAY, &board);
+    let levels = || board.0.driven.lock().unwrap().clone();
+    // Safe at the start, high by the switch; after the failure safe, safe at the new start, and high again.
+    let expected = [Level::Low, Level::High, Level::Low, Level::Low, Level::High];
+    wait_for("the flow runs again", || levels() == expected);
+    assert_eq!(driver.counters().panics.get(), 1);
+    assert!(driver.stop().outputs_are_safe);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_sensor_that_hangs() {
+    let flow = "[nodes.probe]\ntype = 'ds18b20'\ndevice = '28-0316a2795aff'\n[nodes.show]\ntype = 'debug'\nfrom = 'probe'";
+    let driver = start(flow, &Scripted::default());
+    let start = Instant::now();
+    driver.stop();
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn what_flows_want_to_deliver_without_an_outbox_is_given_back_at_the_stop() {
+    let flow = "[nodes.switch]\ntype = 'gpio in'\npin = 22\n[nodes.up]\ntype = 'uplink'\nfrom = 'switch'\ntopic = 't'";
+    let driver = start(flow, &Scripted::default());
+    wait_for("the level is read", || {
+        driver.counters().readings.get() == 1
+    });
+    let drafts = driver.stop().drafts;
+    assert_eq!(
+        drafts
+            .iter()
+            .map(|draft| &draft.payload[..])
+            .collect::<Vec<_>>(),
+        [b"1"]
+    );
+}
