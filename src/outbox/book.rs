@@ -71,7 +71,7 @@ pub(super) struct Commit {
     pub(super) snapshot: Snapshot,
     /// Generations that may go once this is durable.
     pub(super) settled: Vec<u32>,
-    dirty_since: Option<Duration>,
+    pub(super) dirty_since: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -197,7 +197,8 @@ impl Book {
             },
             draft,
         });
-        if self.limits.when_full == WhenFull::DropOldest {
+        // One that is larger than all of the memory makes no room for itself by emptying it.
+        if self.limits.when_full == WhenFull::DropOldest && size <= self.limits.max_pending {
             while self.pending_bytes + size > self.limits.max_pending
                 && let Some(oldest) = self.pending.first_key_value().map(|(seq, _)| *seq)
             {
@@ -296,6 +297,17 @@ impl Book {
                 });
             }
         }
+    }
+
+    pub(super) fn has_dead_letters(&self) -> bool {
+        !self.dead_letters.is_empty()
+    }
+
+    /// Dead letters that could not be written wait again, before those that came since.
+    pub(super) fn put_back_dead_letters(&mut self, mut letters: VecDeque<DeadLetter>) {
+        letters.append(&mut self.dead_letters);
+        letters.truncate(MAX_DEAD_LETTERS);
+        self.dead_letters = letters;
     }
 
     pub(super) fn take_dead_letters(&mut self) -> VecDeque<DeadLetter> {
@@ -407,8 +419,15 @@ impl Book {
         self.raise_cursor();
     }
 
-    /// The commit failed: its records are still pending.
-    pub(super) fn failed(&mut self, commit: Commit) {
+    /// The commit failed: its records are still pending. It may be on disk all the same, so the next one must count as newer,
+    /// and there must be a next one, even if all its records are acknowledged before.
+    pub(super) fn failed(&mut self, commit: Commit, now: Duration) {
+        self.ledger.commits = commit.snapshot.ledger.commits;
+        self.dirty_since = commit.dirty_since.or(self.dirty_since).or(Some(now));
+    }
+
+    /// The commit was not tried.
+    pub(super) fn put_off(&mut self, commit: &Commit) {
         self.dirty_since = commit.dirty_since.or(self.dirty_since);
     }
 
@@ -417,7 +436,7 @@ impl Book {
         for record in commit.groups.iter().flatten() {
             self.drop_pending(record.id.seq, Reason::OverflowDisk);
         }
-        self.failed(commit);
+        self.put_off(&commit);
     }
 
     /// Gives up what is live in a generation.

@@ -2,6 +2,7 @@
 //!
 //! What must survive a power cut is written to a new file, synced, renamed over the old one, and the directory synced.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -40,11 +41,17 @@ impl Marker {
     }
 }
 
+/// Whether there has ever been an outbox in this directory.
+pub(super) fn is_outbox(root: &Path) -> bool {
+    root.join("lock").exists()
+}
+
 /// The file beside the outbox that keeps the epoch when the outbox is deleted.
 pub(super) fn epoch_path(root: &Path) -> PathBuf {
-    let mut name = root.as_os_str().to_owned();
+    // Not simply the path with an ending: `outbox/` would put the file inside, where it is deleted together with it.
+    let mut name = root.file_name().unwrap_or(OsStr::new("outbox")).to_owned();
     name.push(".epoch");
-    PathBuf::from(name)
+    root.with_file_name(name)
 }
 
 /// The last epoch, or 0 if there is none that can be read.

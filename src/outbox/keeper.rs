@@ -7,6 +7,8 @@
 //! memory they may use.
 
 use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,6 +90,10 @@ impl Shared {
         result
     }
 
+    fn is_stopping(&self) -> bool {
+        self.state().stop.is_some()
+    }
+
     pub(super) fn stop(&self, stop: Stop) {
         self.state().stop.get_or_insert(stop);
         self.work.notify_one();
@@ -102,11 +108,21 @@ pub(super) struct Keeper<S> {
     when_full: WhenFull,
     trouble: Option<Trouble>,
     /// A group that could not be read, and when to try again.
-    unread: Option<(Place, Duration)>,
+    unread: Option<Unread>,
     marker_at: Option<Duration>,
     /// When to make the reserve again, if there is none.
     reserve_at: Option<Duration>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    place: Place,
+    tries: u32,
+    retry_at: Duration,
+}
+
+/// What cannot be read this often is damage: a sector that went bad answers with an error for ever.
+const MOST_READS: u32 = 5;
 
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
@@ -137,10 +153,16 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until it is told to stop. sled panics where it should return an error, also when it is dropped; the outbox
+    /// survives that.
     pub(super) fn run(mut self, clock: &Clock) {
         loop {
-            let next = self.step(clock.now());
+            let step = catch_unwind(AssertUnwindSafe(|| self.step(clock.now())));
+            let next = step.unwrap_or_else(|_| {
+                tracing::error!("outbox: the store failed badly; trying again");
+                self.pause(clock.now());
+                Some(clock.now().mono + RETRY_MIN)
+            });
             let shared = self.shared.clone();
             let mut state = shared.state();
             while state.stop.is_none() && !state.is_poked {
@@ -167,7 +189,12 @@ impl<S: Store> Keeper<S> {
             drop(state);
             match stop {
                 None => {}
-                Some(Stop::Close) => return self.finish(clock.now()),
+                Some(Stop::Close) => {
+                    if catch_unwind(AssertUnwindSafe(|| self.finish(clock.now()))).is_err() {
+                        tracing::error!("outbox: the store failed badly at the last commit");
+                    }
+                    return;
+                }
                 Some(Stop::Abandon) => return,
             }
         }
@@ -181,13 +208,16 @@ impl<S: Store> Keeper<S> {
             .is_none_or(|trouble| trouble.retry_at <= now.mono)
         {
             let is_due = |book: &mut Book| book.due().is_some_and(|due| due <= now.mono);
-            while self.shared.with(is_due) && self.commit(now) {}
+            // Under overload there is always a commit due: reading must have its turn, and so must a stop.
+            while self.shared.with(is_due) && self.commit(now) && !self.shared.is_stopping() {
+                self.read_wanted(now);
+            }
         }
         let commit_at = self.shared.with(|book| book.due()).map(|due| {
             self.trouble
                 .map_or(due, |trouble| trouble.retry_at.max(due))
         });
-        let read_at = self.unread.map(|(_, at)| at);
+        let read_at = self.unread.map(|unread| unread.retry_at);
         [commit_at, read_at].into_iter().flatten().min()
     }
 
@@ -195,13 +225,12 @@ impl<S: Store> Keeper<S> {
     fn finish(&mut self, now: Now) {
         while self
             .shared
-            .with(|book| book.has_pending() || book.is_dirty())
+            .with(|book| book.has_pending() || book.is_dirty() || book.has_dead_letters())
         {
-            if !self.commit(now) {
-                tracing::error!(
-                    "outbox: {} records could not be written and are lost",
-                    self.shared.with(|book| book.ledger().pending)
-                );
+            // The first failure may have freed the reserve.
+            if !self.commit(now) && !self.commit(now) {
+                let lost = self.shared.with(|book| book.ledger().pending);
+                tracing::error!("outbox: the last commit failed; {lost} records are lost with it");
                 return;
             }
         }
@@ -210,25 +239,41 @@ impl<S: Store> Keeper<S> {
     }
 
     fn read_wanted(&mut self, now: Now) {
-        if self.unread.is_some_and(|(_, at)| now.mono < at) {
+        if self.unread.is_some_and(|unread| now.mono < unread.retry_at) {
             return;
         }
-        let unread = self.unread.take().map(|(place, _)| place);
-        let mut next = self.shared.with(Book::wanted).or(unread);
+        let unread = self.unread.take();
+        let mut next = self
+            .shared
+            .with(Book::wanted)
+            .or(unread.map(|unread| unread.place));
         while let Some(place) = next {
+            let tries = 1 + unread
+                .filter(|unread| unread.place == place)
+                .map_or(0, |unread| unread.tries);
             next = match self.store.read(place) {
                 Ok(records) => self.shared.with(|book| {
                     book.load(place.first, records);
                     book.worth_reading_after(place.first)
                 }),
-                Err(error) if error.is_damage() => {
+                Err(error)
+                    if error.is_damage() || (tries >= MOST_READS && !error.is_disk_full()) =>
+                {
                     let lost = self.give_up(place, now);
                     tracing::error!("outbox: {}; {lost} records are lost", words(&error));
                     None
                 }
                 Err(error) => {
                     tracing::warn!("outbox: {}; trying again", words(&error));
-                    self.unread = Some((place, now.mono + RETRY_MIN));
+                    // Opening a generation to read it writes, too.
+                    if error.is_disk_full() && files::release_reserve(&self.root) {
+                        self.reserve_at = Some(now.mono + RETRY_MAX);
+                    }
+                    self.unread = Some(Unread {
+                        place,
+                        tries,
+                        retry_at: now.mono + RETRY_MIN,
+                    });
                     return;
                 }
             };
@@ -248,7 +293,13 @@ impl<S: Store> Keeper<S> {
         let (commit, letters) = self
             .shared
             .with(|book| (book.begin(generations), book.take_dead_letters()));
-        self.write_dead_letters(&letters);
+        if let Err(error) = self.write_dead_letters(&letters) {
+            let (count, root) = (letters.len(), self.root.display());
+            tracing::warn!(
+                "outbox: cannot write {count} dead letters in {root}: {error}; trying again with the next commit"
+            );
+            self.shared.with(|book| book.put_back_dead_letters(letters));
+        }
         if commit.groups.is_empty() || self.has_room(&commit) {
             return self.write(commit, now);
         }
@@ -258,7 +309,7 @@ impl<S: Store> Keeper<S> {
                 true
             }
             WhenFull::DropOldest => {
-                self.shared.with(|book| book.failed(commit));
+                self.shared.with(|book| book.put_off(&commit));
                 self.make_room(now)
             }
         }
@@ -320,8 +371,9 @@ impl<S: Store> Keeper<S> {
                 true
             }
             Err(error) => {
-                self.shared.with(|book| book.failed(commit));
-                self.after_failure(&error, now);
+                let had_settled = commit.dirty_since.is_some();
+                self.shared.with(|book| book.failed(commit, now.mono));
+                self.after_failure(&error, had_settled, now);
                 false
             }
         }
@@ -344,7 +396,7 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    fn after_failure(&mut self, error: &StoreError, now: Now) {
+    fn after_failure(&mut self, error: &StoreError, had_settled: bool, now: Now) {
         if self.trouble.is_none() {
             let what_to_do = if error.is_disk_full() {
                 "free some space on this disk"
@@ -361,7 +413,7 @@ impl<S: Store> Keeper<S> {
         if error.is_disk_full() && files::release_reserve(&self.root) {
             self.reserve_at = Some(now.mono + RETRY_MAX);
             // With the reserve there may be room to say what is settled, and so to free whole generations.
-            if self.shared.with(|book| book.is_dirty()) {
+            if had_settled {
                 self.write_books(now);
             }
         }
@@ -397,9 +449,9 @@ impl<S: Store> Keeper<S> {
     }
 
     /// Before the commit that says they are settled: a crash in between repeats a line rather than losing one.
-    fn write_dead_letters(&mut self, letters: &VecDeque<DeadLetter>) {
+    fn write_dead_letters(&mut self, letters: &VecDeque<DeadLetter>) -> io::Result<()> {
         if letters.is_empty() {
-            return;
+            return Ok(());
         }
         let mut records = Vec::new();
         for letter in letters {
@@ -413,13 +465,7 @@ impl<S: Store> Keeper<S> {
             records.push(record);
         }
         let lines = letters.iter().zip(records.iter().map(Option::as_deref));
-        if let Err(error) = files::write_dead_letters(&self.root, lines) {
-            tracing::warn!(
-                "outbox: cannot write {} dead letters in {}: {error}",
-                letters.len(),
-                self.root.display()
-            );
-        }
+        files::write_dead_letters(&self.root, lines)
     }
 }
 

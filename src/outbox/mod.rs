@@ -39,7 +39,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use book::WhenFull;
 pub use ledger::Ledger;
@@ -179,6 +179,9 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// How long a claim waits for one who has the outbox only for a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The sole right to an outbox, before it is opened. Taking it is quick; opening may take seconds.
 #[derive(Debug)]
 pub struct Claim {
@@ -190,7 +193,16 @@ impl Claim {
     /// Makes the directory, if need be, and takes its lock; an error if another process has it.
     pub fn take(settings: Settings) -> Result<Claim, OpenError> {
         make_dir(&settings.path)?;
-        let lock = lock(&settings.path)?;
+        // `tidegate outbox show` holds the lock for a moment.
+        let deadline = Instant::now() + PATIENCE;
+        let lock = loop {
+            match lock(&settings.path) {
+                Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(PATIENCE / 40)
+                }
+                lock => break lock?,
+            }
+        };
         Ok(Claim { settings, lock })
     }
 
@@ -219,11 +231,17 @@ impl Claim {
         }
         .map_err(|error| OpenError::store(&root, error))?;
 
-        let marker = Marker::read(&root).map_err(OpenError::io("read the marker in", &root))?;
+        let marker = Marker::read(&root).unwrap_or_else(|error| {
+            tracing::error!(
+                "outbox: the marker in {} cannot be read: {error}; going on without it",
+                root.display()
+            );
+            None
+        });
         let kept =
             files::read_epoch(&root).map_err(OpenError::io("read", &files::epoch_path(&root)))?;
         let in_store = found.groups.iter().map(|group| group.place.first.epoch);
-        let epoch = 1 + in_store
+        let last_epoch = in_store
             .chain([kept])
             .chain(
                 marker
@@ -233,6 +251,7 @@ impl Claim {
             .chain(found.snapshot.iter().map(|snapshot| snapshot.ledger.epoch))
             .max()
             .unwrap_or(0);
+        let epoch = last_epoch.saturating_add(1);
 
         let now = clock.now().mono;
         let mut book = Book::open(settings.limits(), epoch, latest(found.snapshot, &marker));
@@ -380,6 +399,11 @@ impl Drop for Inner {
 
 /// The ledger of an outbox that no process uses, as its last commit left it. Changes nothing.
 pub fn inspect(path: &Path) -> Result<Ledger, OpenError> {
+    if !files::is_outbox(path) {
+        return Err(OpenError::io("find an outbox in", path)(
+            io::ErrorKind::NotFound.into(),
+        ));
+    }
     let _lock = lock(path)?;
     let marker = Marker::read(path).map_err(OpenError::io("read the marker in", path))?;
     let snapshot = Generations::snapshot(path).map_err(|error| OpenError::store(path, error))?;

@@ -196,6 +196,51 @@ fn with_a_group_partly_acknowledged_only_the_rest_is_sent_again() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_the_path_does_not_put_the_epoch_inside() {
+    let dir = TempDir::new().expect("a directory");
+    let mut settings = settings(&dir, NEVER);
+    settings.path = PathBuf::from(format!("{}/", settings.path.display()));
+    open(&settings).0.close();
+    fs::remove_dir_all(&settings.path).expect("removable");
+    let (outbox, opening) = open(&settings);
+    assert_eq!(opening.epoch, 2);
+    outbox.close();
+}
+
+#[test]
+fn a_dead_letter_of_a_record_that_was_never_stored_survives_the_close() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = settings(&dir, NEVER);
+    let (outbox, _) = open(&settings);
+    append(&outbox, 0..1, 10);
+    outbox.dead_letter(RecordId { epoch: 1, seq: 1 }, "no");
+    outbox.close();
+    let text = fs::read_to_string(settings.path.join("dead-letters.jsonl")).expect("written");
+    assert_eq!(text.lines().count(), 1);
+}
+
+#[test]
+fn looking_into_a_directory_that_is_no_outbox_leaves_it_alone() {
+    let dir = TempDir::new().expect("a directory");
+    assert!(inspect(dir.path()).is_err());
+    assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0);
+}
+
+#[test]
+fn a_claim_waits_for_one_who_only_looks() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = settings(&dir, NEVER);
+    open(&settings).0.close();
+    let held = lock(&settings.path).expect("free");
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(held);
+    });
+    assert!(Claim::take(settings).is_ok());
+    release.join().expect("it ends");
+}
+
+#[test]
 fn an_epoch_is_never_used_again() {
     let dir = TempDir::new().expect("a directory");
     let settings = settings(&dir, NEVER);

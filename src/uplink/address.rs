@@ -43,7 +43,7 @@ pub enum UrlError {
 
 /// Reads `mqtts://host[:port]`; IPv6 in brackets.
 pub fn parse_url(url: &str) -> Result<Address, UrlError> {
-    let text = || url.to_owned();
+    let text = || without_credentials(url);
     let (scheme, rest) = url
         .split_once("://")
         .ok_or_else(|| UrlError::NoScheme(text()))?;
@@ -66,7 +66,7 @@ pub fn parse_url(url: &str) -> Result<Address, UrlError> {
     }
     let bad_host = |host: &str| UrlError::Host {
         url: text(),
-        host: host.to_owned(),
+        host: without_credentials(host),
     };
     let (host, port) = match rest.strip_prefix('[') {
         Some(bracketed) => {
@@ -104,6 +104,17 @@ pub fn parse_url(url: &str) -> Result<Address, UrlError> {
         host: host.to_owned(),
         port,
     })
+}
+
+/// The URL without what stands before `@`: a password must not come into a log.
+fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = url
+        .split_once("://")
+        .map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let Some((_, host)) = rest.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    format!("{scheme}://...@{host}")
 }
 
 impl FromStr for Address {
@@ -162,7 +173,6 @@ mod tests {
         check("mqtt://broker.example", "only over TLS: write mqtts://");
         check("tcp://broker.example", "only over TLS");
         check("https://broker.example", "scheme `https`");
-        check("mqtts://me:secret@broker.example", "user or a password");
         check("mqtts://broker.example/topic", "after the host");
         check("mqtts://broker.example?x=1", "after the host");
         check("mqtts://", "neither a DNS name");
@@ -174,5 +184,28 @@ mod tests {
         check("mqtts://broker.example:0", "`0` is no port");
         check("mqtts://broker.example:", "`` is no port");
         check("mqtts://broker.example:65536", "`65536` is no port");
+    }
+
+    #[test]
+    fn no_password_comes_into_a_message() {
+        for scheme in ["mqtts", "mqtt", "https"] {
+            let said = parse_url(&format!("{scheme}://me:secret@broker.example"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                !said.contains("secret") && said.contains("...@broker.example"),
+                "{said}"
+            );
+        }
+        let said = parse_url("me:secret@broker.example")
+            .unwrap_err()
+            .to_string();
+        assert!(!said.contains("secret"), "{said}");
+        assert!(
+            parse_url("mqtts://me:secret@broker.example")
+                .unwrap_err()
+                .to_string()
+                .contains("user or a password")
+        );
     }
 }

@@ -78,8 +78,8 @@ fn full_memory_drops_by_policy() {
         assert_eq!(ledger.accepted, ledger.dropped);
         assert_eq!(seqs(&book.peek(None, 10)), kept);
     };
-    // The last one is larger than all of the memory: it goes, whatever the policy.
-    check(WhenFull::DropOldest, &[]);
+    // The last one is larger than all of the memory: it goes, and takes no other with it.
+    check(WhenFull::DropOldest, &[4, 5, 6]);
     check(WhenFull::DropNewest, &[1, 2, 3]);
 }
 
@@ -323,12 +323,12 @@ fn walk(seed: u64) {
             7..=9 => {
                 if let Some(commit) = commit.take() {
                     match random.below(6) {
-                        0 => book.failed(commit),
+                        0 => book.failed(commit, now),
                         // It failed, but it is on disk all the same.
                         1 => {
                             disk.write(&commit, generation);
                             generation += 1;
-                            book.failed(commit);
+                            book.failed(commit, now);
                             // What follows a failure is tried again before anything is refused.
                             has_failed = true;
                         }
@@ -386,4 +386,17 @@ fn check_book(book: &mut Book, disk: &Disk, seed: u64) {
         ledger.stored + ledger.pending,
         "seed {seed}: all live"
     );
+}
+
+#[test]
+fn what_was_acknowledged_after_a_failed_commit_is_still_written_down() {
+    // The commit may have reached the disk before it failed. If nothing followed, its records would be sent again.
+    let mut book = book(LIMITS);
+    book.append(draft(10), ms(0));
+    let commit = book.begin(vec![]);
+    let tried = commit.snapshot.ledger.commits;
+    book.failed(commit, ms(5));
+    book.acknowledge(id(1), ms(10));
+    assert!(!book.has_pending() && book.is_dirty());
+    assert!(book.begin_without_records(vec![]).snapshot.ledger.commits > tried);
 }
