@@ -181,7 +181,8 @@ impl<B: Backlog> Worker<B> {
                             changed.set(backlog.changed());
                         }
                         () = ready(()), if more && farewell.is_none() && link.session.room() > 0 => {}
-                        _ = stall_check.tick() => {
+                        // The farewell has a time-out of its own, and `stop` must not be awaited a second time.
+                        _ = stall_check.tick(), if farewell.is_none() => {
                             if stalled.for_too_long(link.session.oldest()) {
                                 return Ended::Failed(Failure::NotAcknowledged);
                             }
