@@ -284,15 +284,8 @@ impl<B: Backlog> Worker<B> {
             },
         );
         if self.link.reporter.down(&reason) {
-            let Timing {
-                backoff_min,
-                backoff_max,
-                ..
-            } = self.timing;
-            tracing::warn!(
-                "uplink down: {reason}; it tries again by itself, every {backoff_min:?} at first and {backoff_max:?} later; \
-                 records wait in the outbox"
-            );
+            let next = self.timing.next_attempts(failure);
+            tracing::warn!("uplink down: {reason}; it {next}; records wait in the outbox");
         }
     }
 }
