@@ -148,6 +148,7 @@ impl Acceptor {
         }
         Ok(Admitted {
             client_id: connect.client_id,
+            keep_alive: connect.keep_alive,
             will: connect.will,
             connack,
             inner,

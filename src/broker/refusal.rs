@@ -113,6 +113,8 @@ pub struct Counters {
     pub taken_over: u64,
     /// Connections closed because the client sent what it must not.
     pub broken_off: u64,
+    /// Connections closed because the client did not take what it was sent.
+    pub deaf: u64,
     /// Refused connections by reason; a reason that never came up is absent.
     pub refused: BTreeMap<&'static str, u64>,
 }
@@ -124,6 +126,7 @@ pub(super) struct Counting {
     pub(super) accepted: AtomicU64,
     pub(super) taken_over: AtomicU64,
     pub(super) broken_off: AtomicU64,
+    pub(super) deaf: AtomicU64,
     refused: std::sync::Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -141,6 +144,7 @@ impl Counting {
             accepted: read(&self.accepted),
             taken_over: read(&self.taken_over),
             broken_off: read(&self.broken_off),
+            deaf: read(&self.deaf),
             refused: refused.clone(),
         }
     }
