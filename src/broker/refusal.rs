@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustls::{AlertDescription, CertificateError};
 
 use super::connect::ConnectError;
+use super::handshakes::Crowd;
 
 /// Why a connection came to nothing. Each variant has a counter.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("too many connections are in their handshake; more clients than usual, or a scan?")]
     Busy,
+    #[error("its address has too many connections in their handshake; does a client there loop?")]
+    Crowded,
     #[error("it did not finish the TLS handshake in time")]
     HandshakeTimeout,
     #[error("it shows no certificate; give it one signed by the broker's ca")]
@@ -81,9 +84,10 @@ impl Refusal {
     }
 
     /// The counter's name.
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Refusal::Busy => "busy",
+            Refusal::Crowded => "crowded",
             Refusal::HandshakeTimeout => "handshake_timeout",
             Refusal::NoCertificate => "no_certificate",
             Refusal::UnknownCa => "unknown_ca",
@@ -98,6 +102,15 @@ impl Refusal {
             Refusal::ClientId { .. } => "client_id",
             Refusal::Full => "full",
             Refusal::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl From<Crowd> for Refusal {
+    fn from(crowd: Crowd) -> Refusal {
+        match crowd {
+            Crowd::All => Refusal::Busy,
+            Crowd::Address => Refusal::Crowded,
         }
     }
 }
