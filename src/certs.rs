@@ -102,52 +102,98 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Writes `<name>.pem` and `<name>.key` (mode 0600), where the name is `ca`, `server` or the device's id. The
-    /// directory is created if need be.
+    /// Writes `<name>.key` (mode 0600) and `<name>.pem`, where the name is `ca`, `server` or the device's id. The directory
+    /// is created if need be.
+    ///
+    /// Each file is either the old one (or absent) or the whole new one, also after a crash. Both are written beside their
+    /// places before the first is put there, the key first. A crash in the instant between the two leaves a new key
+    /// without its certificate, which [`Overwrite::Never`] reports as a file that exists: write again with
+    /// [`Overwrite::Force`].
     pub fn write(&self, directory: &Path, overwrite: Overwrite) -> Result<(), CertsError> {
         let certificate = directory.join(format!("{}.pem", self.name));
         let key = directory.join(format!("{}.key", self.name));
-        fs::create_dir_all(directory).map_err(|source| CertsError::Write {
-            path: directory.to_owned(),
-            source,
-        })?;
+        let write_error = |path: &Path| {
+            let path = path.to_owned();
+            |source| CertsError::Write { path, source }
+        };
+        fs::create_dir_all(directory).map_err(write_error(directory))?;
         if overwrite == Overwrite::Never
             && let Some(path) = [&key, &certificate].into_iter().find(|path| path.exists())
         {
             return Err(CertsError::Exists(path.clone()));
         }
-        write_file(&key, &self.key_pem, 0o600, overwrite)?;
-        write_file(&certificate, &self.certificate_pem, 0o644, overwrite)
+        let key = Prepared::write(key, &self.key_pem, 0o600)?;
+        let certificate = Prepared::write(certificate, &self.certificate_pem, 0o644)?;
+        key.put_in_place(overwrite)?;
+        certificate.put_in_place(overwrite)?;
+        // The files' new names are the directory's contents.
+        fs::File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(write_error(directory))
     }
 }
 
-/// Leaves either the old file or the whole new one, also after a crash.
-fn write_file(path: &Path, text: &str, mode: u32, overwrite: Overwrite) -> Result<(), CertsError> {
-    let write_new = |path: &Path| -> io::Result<()> {
+/// A file that is written and synced beside its place, and removed unless it is put there.
+struct Prepared {
+    path: PathBuf,
+    beside: PathBuf,
+}
+
+impl Prepared {
+    fn write(path: PathBuf, text: &str, mode: u32) -> Result<Prepared, CertsError> {
+        let mut beside = path.clone().into_os_string();
+        beside.push(".new");
+        let prepared = Prepared {
+            path,
+            beside: beside.into(),
+        };
+        prepared.write_beside(text, mode).map_err(|source| {
+            let path = prepared.beside.clone();
+            CertsError::Write { path, source }
+        })?;
+        Ok(prepared)
+    }
+
+    fn write_beside(&self, text: &str, mode: u32) -> io::Result<()> {
+        // What a crash has left. It is not written over: its mode may be another.
+        match fs::remove_file(&self.beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
+        let options = options.write(true).create_new(true).mode(mode);
+        let mut file = options.open(&self.beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
-    };
-    let result = match overwrite {
-        Overwrite::Never => write_new(path),
-        Overwrite::Force => {
-            let mut new = path.as_os_str().to_owned();
-            new.push(".new");
-            let new = PathBuf::from(new);
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => write_new(&new).and_then(|()| fs::rename(&new, path)),
-            }
-        }
-    };
-    result.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => CertsError::Exists(path.to_owned()),
-        _ => CertsError::Write {
-            path: path.to_owned(),
-            source,
-        },
-    })
+    }
+
+    fn put_in_place(self, overwrite: Overwrite) -> Result<(), CertsError> {
+        let put = match overwrite {
+            Overwrite::Force => fs::rename(&self.beside, &self.path),
+            // Unlike a rename, a link replaces nothing, not even what has come since we looked.
+            Overwrite::Never => match fs::hard_link(&self.beside, &self.path) {
+                // FAT knows no links. There the look before has to do.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    fs::rename(&self.beside, &self.path)
+                }
+                linked => linked,
+            },
+        };
+        put.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => CertsError::Exists(self.path.clone()),
+            _ => CertsError::Write {
+                path: self.path.clone(),
+                source,
+            },
+        })
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // A renamed file is not there any more, and one that stays is replaced the next time.
+        let _ = fs::remove_file(&self.beside);
+    }
 }
 
 /// A CA for development and trials.
@@ -242,7 +288,8 @@ impl DevelopmentCa {
         self.issue(SERVER_NAME, params)
     }
 
-    /// A certificate with which a device, or any other client, shows its id to a broker.
+    /// A certificate with which a device, or any other client, shows its id to a broker. The id is its common name, so it
+    /// has at most 64 characters, where [`is_plain_id`] alone allows 128.
     pub fn issue_device(
         &self,
         device_id: &str,
@@ -278,6 +325,9 @@ impl DevelopmentCa {
 }
 
 /// Whether this is an id that is safe as a client id, a topic level and a file name: 1 to 128 of A-Z a-z 0-9 _ . -
+///
+/// The one rule for ids. An id in a certificate is shorter still: X.509 ends a common name at 64 characters, so a device
+/// with a longer id connects only to brokers that do not ask for its id in the certificate.
 pub fn is_plain_id(id: &str) -> bool {
     (1..=128).contains(&id.len())
         && id
@@ -510,6 +560,32 @@ mod tests {
             2,
             "nothing else is left"
         );
+    }
+
+    /// What `Never` wrote used to be written in place: a crash left half a key there, which then "exists".
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.key");
+        let names = || fs::read_dir(directory.path()).unwrap().count();
+        // What a crash may leave is no obstacle, and its mode is not taken over.
+        fs::write(directory.path().join("ca.key.new"), "half").unwrap();
+        let prepared = Prepared::write(path.clone(), "whole", 0o600).unwrap();
+        assert!(!path.exists());
+        prepared.put_in_place(Overwrite::Never).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(names(), 1);
+
+        // What has come after the look before is not replaced.
+        let late = Prepared::write(path.clone(), "late", 0o600).unwrap();
+        let refused = late.put_in_place(Overwrite::Never);
+        assert!(matches!(refused, Err(CertsError::Exists(_))), "{refused:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+        assert_eq!(names(), 1);
     }
 
     #[test]

@@ -6,20 +6,22 @@
 //! Must not: know rumqttd beyond [`Inner`]; hand rumqttd a client id, a packet or a farewell that it does not bear.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::client::{Admitted, Client, FAREWELL_TIMEOUT, LEAVE_TIMEOUT};
 use super::connect::Connect;
+use super::handshakes::Handshakes;
 use super::inner::Inner;
+use super::quiet::Quiet;
 use super::refusal::{Counting, Refusal};
 use super::seats::Seats;
 use crate::certs;
@@ -28,8 +30,8 @@ use crate::certs;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For rumqttd's CONNACK. It answers at once or is broken.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that are not yet clients: beyond it new ones are closed and counted.
-const HANDSHAKES_MAX: usize = 256;
+/// How often rumqttd's router is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long to wait when the system has no socket to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,7 +39,8 @@ pub(super) struct Acceptor {
     tls: TlsAcceptor,
     inner: Inner,
     counting: Arc<Counting>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Handshakes>,
+    quiet: Mutex<Quiet>,
     clients: Arc<Semaphore>,
     seats: Arc<Seats>,
 }
@@ -53,7 +56,8 @@ impl Acceptor {
             tls,
             inner,
             counting,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            handshakes: Arc::default(),
+            quiet: Mutex::default(),
             clients: Arc::new(Semaphore::new(max_connections)),
             seats: Arc::default(),
         }
@@ -61,18 +65,38 @@ impl Acceptor {
 
     /// Accepts connections until it is dropped.
     pub(super) async fn run(self: Arc<Acceptor>, listener: TcpListener) {
+        tokio::join!(self.accept(listener), self.watch());
+    }
+
+    /// Says it, once, when rumqttd can serve nobody any more.
+    async fn watch(&self) {
+        while !self.inner.is_dead() {
+            sleep(LOOK).await;
+        }
+        error!(
+            "the broker inside has broken down and serves no client any more: restart tidegate, and report the panic above \
+             in this log"
+        );
+    }
+
+    async fn accept(self: &Arc<Acceptor>, listener: TcpListener) {
         loop {
             let (tcp, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(%error, "the broker cannot accept a connection; are there too many open files?");
+                    if let Some(left_out) = self.admit_line("accept") {
+                        warn!(%error, left_out, "the broker cannot accept a connection; are there too many open files?");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
-                self.refuse(peer, &Refusal::Busy);
-                continue;
+            let handshake = match self.handshakes.enter(peer.ip()) {
+                Ok(handshake) => handshake,
+                Err(crowd) => {
+                    self.refuse(peer, &crowd.into());
+                    continue;
+                }
             };
             let acceptor = self.clone();
             tokio::spawn(async move {
@@ -87,8 +111,17 @@ impl Acceptor {
     }
 
     fn refuse(&self, peer: SocketAddr, refusal: &Refusal) {
-        warn!(%peer, "the broker refused a client: {refusal}");
         self.counting.refuse(refusal);
+        if let Some(left_out) = self.admit_line(refusal.name()) {
+            warn!(%peer, left_out, "the broker refused a client: {refusal}");
+        }
+    }
+
+    /// Whether such a line is to be written, and if so, how many of its kind were left out before it.
+    fn admit_line(&self, kind: &'static str) -> Option<u64> {
+        let quiet = self.quiet.lock();
+        let mut quiet = quiet.expect("nothing panics while it is locked");
+        quiet.admit(kind, Instant::now())
     }
 
     /// Takes a connection up to the point where rumqttd has taken the client on, or tells the client why not.
@@ -148,6 +181,7 @@ impl Acceptor {
         }
         Ok(Admitted {
             client_id: connect.client_id,
+            keep_alive: connect.keep_alive,
             will: connect.will,
             connack,
             inner,

@@ -20,6 +20,8 @@ use super::seats::Seat;
 
 /// For rumqttd to close a connection, and for a later connection of the same client to wait for that.
 pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that a client may take nothing of what it is sent, whatever keep-alive it has asked for.
+const WRITE_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// For a last word to a client.
 pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -32,6 +34,8 @@ pub(super) struct Client {
 /// What a client got when it was let in. The seat is given back last, so that whoever takes it finds the rest free.
 pub(super) struct Admitted {
     pub(super) client_id: String,
+    /// Seconds; 0: none.
+    pub(super) keep_alive: u16,
     pub(super) will: Option<Will>,
     /// rumqttd's, not yet passed on.
     pub(super) connack: [u8; 4],
@@ -51,6 +55,8 @@ enum End {
     TakenOver,
     /// rumqttd closed it: the keep-alive ran out, mostly.
     Inner,
+    /// The client did not take what it was sent.
+    Deaf,
     /// The client sent what it must not.
     Malformed(Malformed),
 }
@@ -65,6 +71,7 @@ impl Client {
         } = self;
         let Admitted {
             client_id,
+            keep_alive,
             will,
             connack,
             mut inner,
@@ -75,11 +82,22 @@ impl Client {
         counting.connected.fetch_add(1, Ordering::Relaxed);
         debug!(client_id, %peer, "a client connected to the broker");
 
-        let end = exchange(&mut tls, &mut inner, connack, &seat).await;
+        let end = exchange(
+            &mut tls,
+            &mut inner,
+            connack,
+            write_timeout(keep_alive),
+            &seat,
+        )
+        .await;
         match &end {
             End::Malformed(malformed) => {
                 counting.broken_off.fetch_add(1, Ordering::Relaxed);
                 warn!(client_id, %peer, "the broker disconnected a client that sent what it must not: {malformed}");
+            }
+            End::Deaf => {
+                counting.deaf.fetch_add(1, Ordering::Relaxed);
+                warn!(client_id, %peer, "the broker disconnected a client that does not take its messages; does it hang, or is its network too slow?");
             }
             End::TakenOver => {
                 counting.taken_over.fetch_add(1, Ordering::Relaxed);
@@ -114,22 +132,43 @@ impl Client {
     }
 }
 
+/// How long a client may take for a few kilobytes: as long as it may be silent (MQTT 3.1.1, 3.1.2.10), but no longer than the
+/// maximum. Without it, one that keeps its window shut would keep its seat for ever.
+fn write_timeout(keep_alive: u16) -> Duration {
+    match keep_alive {
+        0 => WRITE_TIMEOUT_MAX,
+        seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(WRITE_TIMEOUT_MAX),
+    }
+}
+
 /// Passes packets both ways until one side, or the next connection of this client, ends it.
 async fn exchange(
     tls: &mut TlsStream<TcpStream>,
     inner: &mut TcpStream,
     connack: [u8; 4],
+    write_timeout: Duration,
     seat: &Seat,
 ) -> End {
     let (mut from_client, mut to_client) = tokio::io::split(tls);
     let (mut from_inner, mut to_inner) = inner.split();
     let outwards = async {
-        if to_client.write_all(&connack).await.is_err() {
-            return End::Closed;
-        }
-        match tokio::io::copy(&mut from_inner, &mut to_client).await {
-            Ok(_) => End::Inner,
-            Err(_) => End::Closed,
+        let mut buffer = vec![0; 8 * 1024];
+        buffer[..connack.len()].copy_from_slice(&connack);
+        let mut filled = connack.len();
+        loop {
+            let write = async {
+                to_client.write_all(&buffer[..filled]).await?;
+                to_client.flush().await
+            };
+            match timeout(write_timeout, write).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return End::Closed,
+                Err(_) => return End::Deaf,
+            }
+            filled = match from_inner.read(&mut buffer).await {
+                Ok(0) | Err(_) => return End::Inner,
+                Ok(length) => length,
+            };
         }
     };
     tokio::select! {
@@ -173,4 +212,22 @@ async fn close(inner: &mut TcpStream) {
     // If this fails, the connection is closed already, which the reading below finds out.
     let _ = inner.shutdown().await;
     let _ = tokio::io::copy(inner, &mut tokio::io::sink()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_be_deaf_for_as_long_as_it_may_be_silent() {
+        let check = |keep_alive: u16, expected_ms: u64| {
+            let expected = Duration::from_millis(expected_ms);
+            assert_eq!(write_timeout(keep_alive), expected, "{keep_alive}");
+        };
+        check(1, 1_500);
+        check(60, 90_000);
+        check(200, 300_000);
+        check(u16::MAX, 300_000);
+        check(0, 300_000);
+    }
 }

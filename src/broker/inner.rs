@@ -38,6 +38,8 @@ pub(super) struct Inner {
     /// Publishes wills. The receiving half is kept because the router sees a link without one as gone.
     wills: Mutex<LinkTx>,
     _wills_rx: LinkRx,
+    /// rumqttd does not export the type of its router's channel, so this stands for it.
+    router_is_gone: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Inner {
@@ -74,11 +76,13 @@ impl Inner {
             match first_poll(runtime, serve.as_mut()) {
                 Poll::Pending => {
                     runtime.spawn(serve);
+                    let router_is_gone = Box::new(move || router.is_disconnected());
                     return Ok(Inner {
                         address,
                         password,
                         wills: Mutex::new(wills),
                         _wills_rx: wills_rx,
+                        router_is_gone,
                     });
                 }
                 Poll::Ready(Err(error)) => last_error = error,
@@ -105,6 +109,11 @@ impl Inner {
         let mut wills = self.wills.lock().await;
         let sent = wills.send(Packet::Publish(publish, None)).await;
         sent.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether its router thread has panicked. Nobody is served any more then, and nothing starts it again.
+    pub(super) fn is_dead(&self) -> bool {
+        (self.router_is_gone)()
     }
 
     #[cfg(test)]
@@ -145,4 +154,38 @@ fn random_password() -> Result<String, BrokerError> {
         .fill(&mut bytes)
         .map_err(|_| BrokerError::Random)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The acceptor keeps clients from this, but not from everything that ends the router.
+    #[test]
+    fn a_router_that_has_panicked_is_dead() {
+        let runtime = Runtime::new().unwrap();
+        let inner = Inner::start(&runtime, 10).unwrap();
+        assert!(!inner.is_dead());
+        let will = |topic: &str| Will {
+            topic: topic.to_owned(),
+            payload: Vec::new(),
+            retain: false,
+        };
+        runtime.block_on(async {
+            inner.publish(will("a/b")).await.unwrap();
+            assert!(!inner.is_dead());
+            // It panics where it compares the topic with a filter.
+            inner.wills.lock().await.subscribe("a/b").unwrap();
+            inner.publish(will("\u{fc}ber")).await.unwrap();
+            for _ in 0..2_000 {
+                if inner.is_dead() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("not noticed");
+        });
+    }
 }

@@ -6,14 +6,16 @@
 //! file that names rumqttd, is reached from there alone. The reasons are in `docs/decisions/0004-broker-acceptor.md`.
 //!
 //! # Layout
-//! `acceptor` (handshake, who may come in: `tls`, `connect`, `seats`, `refusal`) -> `client` (packets both ways: `packet`)
-//! -> `inner` (rumqttd).
+//! `acceptor` (handshake, who may come in: `handshakes`, `tls`, `connect`, `seats`, `refusal`, `quiet`) -> `client` (packets
+//! both ways: `packet`) -> `inner` (rumqttd).
 
 mod acceptor;
 mod client;
 mod connect;
+mod handshakes;
 mod inner;
 mod packet;
+mod quiet;
 mod refusal;
 mod seats;
 #[cfg(test)]

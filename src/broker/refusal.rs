@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustls::{AlertDescription, CertificateError};
 
 use super::connect::ConnectError;
+use super::handshakes::Crowd;
 
 /// Why a connection came to nothing. Each variant has a counter.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("too many connections are in their handshake; more clients than usual, or a scan?")]
     Busy,
+    #[error("its address has too many connections in their handshake; does a client there loop?")]
+    Crowded,
     #[error("it did not finish the TLS handshake in time")]
     HandshakeTimeout,
     #[error("it shows no certificate; give it one signed by the broker's ca")]
@@ -81,9 +84,10 @@ impl Refusal {
     }
 
     /// The counter's name.
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Refusal::Busy => "busy",
+            Refusal::Crowded => "crowded",
             Refusal::HandshakeTimeout => "handshake_timeout",
             Refusal::NoCertificate => "no_certificate",
             Refusal::UnknownCa => "unknown_ca",
@@ -102,6 +106,15 @@ impl Refusal {
     }
 }
 
+impl From<Crowd> for Refusal {
+    fn from(crowd: Crowd) -> Refusal {
+        match crowd {
+            Crowd::All => Refusal::Busy,
+            Crowd::Address => Refusal::Crowded,
+        }
+    }
+}
+
 /// What the broker has seen since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
@@ -113,6 +126,8 @@ pub struct Counters {
     pub taken_over: u64,
     /// Connections closed because the client sent what it must not.
     pub broken_off: u64,
+    /// Connections closed because the client did not take what it was sent.
+    pub deaf: u64,
     /// Refused connections by reason; a reason that never came up is absent.
     pub refused: BTreeMap<&'static str, u64>,
 }
@@ -124,6 +139,7 @@ pub(super) struct Counting {
     pub(super) accepted: AtomicU64,
     pub(super) taken_over: AtomicU64,
     pub(super) broken_off: AtomicU64,
+    pub(super) deaf: AtomicU64,
     refused: std::sync::Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -141,6 +157,7 @@ impl Counting {
             accepted: read(&self.accepted),
             taken_over: read(&self.taken_over),
             broken_off: read(&self.broken_off),
+            deaf: read(&self.deaf),
             refused: refused.clone(),
         }
     }

@@ -211,11 +211,20 @@ impl Client {
 
 /// Connects with TLS alone, to send what rumqttc would not.
 async fn raw(site: &Site, id: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+    raw_with_keep_alive(site, id, 0).await
+}
+
+async fn raw_with_keep_alive(
+    site: &Site,
+    id: &str,
+    seconds: u8,
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let connector = tokio_rustls::TlsConnector::from(client_tls(&site.ca, Some(&site.device(id))));
     let tcp = TcpStream::connect(site.broker.local_addr()).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let mut tls = connector.connect(name, tcp).await.unwrap();
     let mut connect = b"\x10\x00\x00\x04MQTT\x04\x02\x00\x00\x00".to_vec();
+    connect[11] = seconds;
     connect.push(id.len() as u8);
     connect.extend(id.as_bytes());
     connect[1] = (connect.len() - 2) as u8;

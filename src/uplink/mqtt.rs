@@ -181,7 +181,7 @@ impl<B: Backlog> Worker<B> {
                             changed.set(backlog.changed());
                         }
                         () = ready(()), if more && farewell.is_none() && link.session.room() > 0 => {}
-                        // A stop has its own limit of time.
+                        // The farewell has a time-out of its own, and `stop` must not be awaited a second time.
                         _ = stall_check.tick(), if farewell.is_none() => {
                             if stalled.for_too_long(link.session.oldest()) {
                                 return Ended::Failed(Failure::NotAcknowledged);
@@ -284,15 +284,8 @@ impl<B: Backlog> Worker<B> {
             },
         );
         if self.link.reporter.down(&reason) {
-            let Timing {
-                backoff_min,
-                backoff_max,
-                ..
-            } = self.timing;
-            tracing::warn!(
-                "uplink down: {reason}; it tries again by itself, every {backoff_min:?} at first and {backoff_max:?} later; \
-                 records wait in the outbox"
-            );
+            let next = self.timing.next_attempts(failure);
+            tracing::warn!("uplink down: {reason}; it {next}; records wait in the outbox");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::test_backlog::TestBacklog;
 use super::test_broker::{Acks, GOOD, Script, Seen, TestBroker};
-use super::test_world::{World, assert_said, down, soon, start, up};
+use super::test_world::{World, assert_said, down, soon, start, start_with_farewell, up};
 use super::{Kind, Settings, wire};
 use crate::outbox::RecordId;
 
@@ -223,6 +223,39 @@ async fn a_stop_says_goodbye_also_when_the_window_is_full() {
     let received = broker.seen.lock().unwrap().received.len();
     assert_eq!(received, 4, "a window and no more");
     assert_eq!(backlog.acknowledged(), [], "nothing was acknowledged");
+}
+
+/// The stall used to end the farewell as a failure, and the task panicked at its second look at `stop`.
+#[tokio::test]
+async fn a_stop_says_goodbye_also_when_the_broker_stalls_during_the_farewell() {
+    let world = World::new();
+    let script = Script {
+        acks: Acks::Never,
+        ..GOOD
+    };
+    let broker = TestBroker::start(&world.tls(), &[script]).await;
+    let backlog = TestBacklog::new(|_| {});
+    backlog.push(1, "plant", "1");
+    let settings = Settings {
+        keep_alive: Duration::from_secs(1),
+        ..world.settings(broker.port)
+    };
+    // Longer than it takes to notice a stall: four keep-alives after the first look.
+    let uplink = start_with_farewell(settings, &backlog, Duration::from_millis(5_500));
+    let received = async {
+        while broker.seen.lock().unwrap().received.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(received).await;
+    soon(uplink.stop()).await;
+    let goodbye = async {
+        while broker.seen.lock().unwrap().disconnects == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(goodbye).await;
+    assert_eq!(broker.seen.lock().unwrap().client_ids.len(), 1);
 }
 
 #[tokio::test]

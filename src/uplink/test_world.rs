@@ -58,12 +58,20 @@ impl World {
 }
 
 pub(super) fn start(settings: Settings, backlog: &TestBacklog) -> Uplink {
+    start_with_farewell(settings, backlog, Duration::from_millis(200))
+}
+
+pub(super) fn start_with_farewell(
+    settings: Settings,
+    backlog: &TestBacklog,
+    farewell: Duration,
+) -> Uplink {
     let timing = Timing {
         connect_timeout: Duration::from_secs(5),
         backoff_min: Duration::from_millis(2),
         backoff_max: Duration::from_millis(20),
         look: Duration::from_millis(20),
-        farewell: Duration::from_millis(200),
+        farewell,
         ..Timing::default()
     };
     Uplink::start_with(settings, backlog.clone(), Clock::start(), timing)

@@ -5,6 +5,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use super::reason::Failure;
 use crate::outbox::RecordId;
 
 /// The times that are no settings.
@@ -31,6 +32,24 @@ impl Default for Timing {
             stable: Duration::from_secs(5),
             look: Duration::from_secs(2),
             farewell: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Timing {
+    /// When the uplink tries again, for the log.
+    pub(super) fn next_attempts(&self, failure: &Failure) -> String {
+        let Timing {
+            backoff_min,
+            backoff_max,
+            look,
+            ..
+        } = self;
+        match failure {
+            Failure::Files(_) => format!("looks at the files again every {look:?}"),
+            _ => format!(
+                "tries again by itself, every {backoff_min:?} at first and {backoff_max:?} later"
+            ),
         }
     }
 }
@@ -97,6 +116,7 @@ impl Stalled {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tls::{LoadError, Role};
     use super::*;
 
     #[test]
@@ -117,6 +137,22 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next() <= min);
+    }
+
+    #[test]
+    fn the_log_says_how_often_it_really_tries() {
+        let timing = Timing::default();
+        let path = "tls/ca.pem".into();
+        let role = Role::Ca;
+        let files = Failure::Files(LoadError::Missing { role, path });
+        assert_eq!(
+            timing.next_attempts(&files),
+            "looks at the files again every 2s"
+        );
+        assert_eq!(
+            timing.next_attempts(&Failure::Closed),
+            "tries again by itself, every 200ms at first and 30s later"
+        );
     }
 
     #[test]

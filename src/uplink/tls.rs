@@ -3,7 +3,11 @@
 //! Only the given CA is trusted, never the system's; TLS 1.2 and 1.3. The device's own certificate need not be signed
 //! by that CA: it is the broker who judges it.
 //!
-//! Must not: open sockets or read a clock; the time by which certificates are judged comes in.
+//! The one exception to `runtime/clock.rs`: the broker's certificate is judged by the system's clock, which rustls reads
+//! itself (`DefaultTimeProvider`). So the `now` that comes in here for the device's own certificate is read from there too,
+//! and both are judged alike; docs/decisions/0003-uplink-session.md has the reason.
+//!
+//! Must not: open sockets, or read a clock beyond that.
 
 use std::fmt;
 use std::fs;

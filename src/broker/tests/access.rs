@@ -120,6 +120,20 @@ async fn idle_connections_block_nobody() {
 }
 
 #[tokio::test]
+async fn one_address_may_have_64_handshakes_under_way_and_no_more() {
+    let site = Site::start();
+    let mut idle = Vec::new();
+    for _ in 0..64 {
+        idle.push(TcpStream::connect(site.broker.local_addr()).await.unwrap());
+    }
+    let mut one_more = TcpStream::connect(site.broker.local_addr()).await.unwrap();
+    let closed = timeout(Duration::from_secs(4), one_more.read(&mut [0; 1])).await;
+    assert!(matches!(closed, Ok(Ok(0) | Err(_))), "{closed:?}");
+    site.refused("crowded", 1).await;
+    drop(idle);
+}
+
+#[tokio::test]
 async fn more_clients_than_allowed_are_refused_and_counted() {
     let site = Site::with_max_connections(2);
     let first = site.connected("one").await;

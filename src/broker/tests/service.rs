@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Client, SOON, Site, closed, now, raw, settings, valid};
+use super::{Client, SOON, Site, closed, now, raw, raw_with_keep_alive, settings, until, valid};
 use crate::broker::{Broker, BrokerError, PemSource, Settings};
 use crate::certs::DevelopmentCa;
 
@@ -144,6 +144,36 @@ async fn a_subscriber_that_lags_may_say_good_bye() {
         flooding.await.unwrap().unwrap();
         site.serves().await;
     }
+}
+
+/// It used to keep its seat for ever: nothing ended a write to a client whose window is shut.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_let_go_of_though_it_pings() {
+    let site = Site::start();
+    let mut deaf = raw_with_keep_alive(&site, "deaf", 1).await;
+    deaf.write_all(b"\x82\x06\x00\x01\x00\x01a\x00")
+        .await
+        .unwrap();
+    let pinging = tokio::spawn(async move {
+        while deaf.write_all(b"\xc0\x00").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
+    let mut fast = raw(&site, "fast").await;
+    let mut publish = b"\x30\x83\x80\x04\x00\x01a".to_vec();
+    publish.resize(publish.len() + 64 * 1024, b'x');
+    let flooding = tokio::spawn(async move { while fast.write_all(&publish).await.is_ok() {} });
+    until(
+        || site.broker.counters().deaf == 1,
+        || format!("{:?}", site.broker.counters()),
+    )
+    .await;
+    flooding.abort();
+    site.serves().await;
+    timeout(SOON, pinging)
+        .await
+        .expect("its connection ends")
+        .unwrap();
 }
 
 #[tokio::test]
