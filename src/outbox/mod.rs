@@ -219,9 +219,8 @@ impl Claim {
         }
         .map_err(|error| OpenError::store(&root, error))?;
 
-        let marker = Marker::read(&root).map_err(OpenError::io("read the marker in", &root))?;
-        let kept =
-            files::read_epoch(&root).map_err(OpenError::io("read", &files::epoch_path(&root)))?;
+        let marker = Marker::read(&root);
+        let kept = files::read_epoch(&root);
         let in_store = found.groups.iter().map(|group| group.place.first.epoch);
         let epoch = 1 + in_store
             .chain([kept])
@@ -381,7 +380,7 @@ impl Drop for Inner {
 /// The ledger of an outbox that no process uses, as its last commit left it. Changes nothing.
 pub fn inspect(path: &Path) -> Result<Ledger, OpenError> {
     let _lock = lock(path)?;
-    let marker = Marker::read(path).map_err(OpenError::io("read the marker in", path))?;
+    let marker = Marker::read(path);
     let snapshot = Generations::snapshot(path).map_err(|error| OpenError::store(path, error))?;
     Ok(latest(snapshot, &marker).ledger)
 }
