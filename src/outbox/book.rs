@@ -450,14 +450,23 @@ impl Book {
             (group.generation == generation).then_some(*first)
         };
         let groups: Vec<RecordId> = self.groups.iter().filter_map(of_generation).collect();
+        if reason == Reason::Damaged {
+            self.ledger.damaged += 1;
+            self.dirty_since.get_or_insert(now);
+        }
         groups
             .into_iter()
-            .map(|first| self.drop_group(first, reason, now))
+            .map(|first| self.drop_live(first, reason, now))
             .sum()
     }
 
-    /// Gives up what is live in a group.
-    pub(super) fn drop_group(&mut self, first: RecordId, reason: Reason, now: Duration) -> u64 {
+    /// Gives up what is live in a damaged group.
+    pub(super) fn drop_group(&mut self, first: RecordId, now: Duration) -> u64 {
+        self.ledger.damaged += u64::from(self.groups.contains_key(&first));
+        self.drop_live(first, Reason::Damaged, now)
+    }
+
+    fn drop_live(&mut self, first: RecordId, reason: Reason, now: Duration) -> u64 {
         let Some(group) = self.groups.get(&first) else {
             return 0;
         };
@@ -465,7 +474,6 @@ impl Book {
         self.settled.insert_range(first, last);
         self.ledger.stored -= live;
         self.ledger.drop_accepted(live, reason);
-        self.ledger.damaged += u64::from(reason == Reason::Damaged);
         self.dirty_since.get_or_insert(now);
         self.forget_group(first);
         self.raise_cursor();
@@ -487,6 +495,11 @@ impl Book {
     /// The group that a reader waits for, if it is still there and not in memory.
     pub(super) fn wanted(&mut self) -> Option<Place> {
         let first = self.wanted.take()?;
+        self.unloaded(first)
+    }
+
+    /// Where the group lies, if it is still there and not in memory.
+    pub(super) fn unloaded(&self, first: RecordId) -> Option<Place> {
         let group = self.groups.get(&first)?;
         group.loaded.is_none().then_some(Place {
             generation: group.generation,

@@ -30,9 +30,10 @@ pub(super) struct Marker {
 
 impl Marker {
     /// `None` if there is none, or none that can be read.
-    pub(super) fn read(root: &Path) -> io::Result<Option<Marker>> {
-        let text = read_if_there(&root.join("marker.json"))?;
-        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    pub(super) fn read(root: &Path) -> Option<Marker> {
+        read_if_usable(&root.join("marker.json"), |text| {
+            serde_json::from_str(text).ok()
+        })
     }
 
     pub(super) fn write(&self, root: &Path) -> io::Result<()> {
@@ -55,33 +56,52 @@ pub(super) fn epoch_path(root: &Path) -> PathBuf {
 }
 
 /// The last epoch, or 0 if there is none that can be read.
-pub(super) fn read_epoch(root: &Path) -> io::Result<u64> {
-    let text = read_if_there(&epoch_path(root))?;
-    Ok(text.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+pub(super) fn read_epoch(root: &Path) -> u64 {
+    read_if_usable(&epoch_path(root), |text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 pub(super) fn write_epoch(root: &Path, epoch: u64) -> io::Result<()> {
     replace(&epoch_path(root), format!("{epoch}\n").as_bytes())
 }
 
-/// Text that is not UTF-8 is damage, not a failure to read.
-fn read_if_there(path: &Path) -> io::Result<Option<String>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8(bytes).ok()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// What cannot be read or used counts as absent: these files only back each other and the store up.
+fn read_if_usable<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let parsed = parse(&text);
+            if parsed.is_none() {
+                tracing::warn!("outbox: {} is damaged; going on without it", path.display());
+            }
+            parsed
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(
+                "outbox: cannot read {}: {error}; going on without it",
+                path.display()
+            );
+            None
+        }
     }
 }
 
 fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
+    let new = suffixed(path, ".new");
     let mut file = File::create(&new)?;
     file.write_all(contents)?;
     file.sync_all()?;
+    if path.is_dir() {
+        // A file cannot be renamed over it.
+        fs::rename(path, suffixed(path, ".damaged"))?;
+    }
     fs::rename(&new, path)?;
     sync_dir(parent(path))
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -17,7 +17,7 @@ use super::book::{Commit, Place};
 use super::files;
 use super::group::{Snapshot, decode_records, decode_snapshot, encode_records, encode_snapshot};
 use super::record::{Record, RecordId};
-use super::store::{Found, FoundGroup, Store, StoreError, Written, words};
+use super::store::{Found, FoundGroup, READ_TRIES, Store, StoreError, Written, words};
 
 /// Sorts after every group.
 const SNAPSHOT_KEY: [u8; 16] = [0xff; 16];
@@ -28,6 +28,8 @@ const SLED_BLOBS: &str = "blobs";
 /// sled lets go of its lock only when its last background job ends.
 const LOCK_TRIES: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// Between tries to open what a bad medium does not give.
+const READ_PAUSE: Duration = Duration::from_millis(100);
 
 /// One sled store.
 struct Generation {
@@ -39,7 +41,29 @@ struct Generation {
 }
 
 impl Generation {
+    /// Opens what was written before. What the medium does not give after some tries is damaged.
+    fn open_existing(dir: &Path, number: u32) -> Result<Generation, StoreError> {
+        let mut tries = 1;
+        loop {
+            match Generation::open(dir.to_owned(), number) {
+                Err(error) if error.is_bad_medium() && tries < READ_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(READ_PAUSE);
+                }
+                Err(error) if error.is_bad_medium() => {
+                    return Err(StoreError::Damaged {
+                        path: dir.to_owned(),
+                        detail: words(&error),
+                    });
+                }
+                other => return other,
+            }
+        }
+    }
+
     fn open(dir: PathBuf, number: u32) -> Result<Generation, StoreError> {
+        #[cfg(test)]
+        injected_fault(&dir)?;
         let file_path = dir.join(SLED_FILE);
         // sled writes a summary of its file when it opens it. That must not outlive what it sums up.
         if let Ok(file) = File::open(&file_path) {
@@ -181,7 +205,7 @@ impl Generations {
     pub(super) fn snapshot(root: &Path) -> Result<Option<Snapshot>, StoreError> {
         for number in list(root)?.into_iter().rev() {
             let dir = dir_of(root, number);
-            let generation = match Generation::open(dir.clone(), number) {
+            let generation = match Generation::open_existing(&dir, number) {
                 Ok(generation) => generation,
                 Err(error) if error.is_damage() => continue,
                 Err(error) => return Err(error),
@@ -203,7 +227,7 @@ impl Generations {
         found: &mut Found,
     ) -> Result<(), StoreError> {
         let dir = dir_of(&self.root, number);
-        let generation = match Generation::open(dir.clone(), number) {
+        let generation = match Generation::open_existing(&dir, number) {
             Ok(generation) => generation,
             Err(error) if error.is_damage() => {
                 tracing::error!(
@@ -212,7 +236,7 @@ impl Generations {
                     files::DAMAGED,
                     words(&error)
                 );
-                self.move_aside(number)?;
+                self.take_out(number)?;
                 found.damaged += 1;
                 return Ok(());
             }
@@ -260,7 +284,12 @@ impl Generations {
             );
             self.keep_copy(number, key, value);
             // What stays behind would be found, and counted, again.
-            guarded(&dir, "remove from", || generation.db.remove(key))?;
+            match guarded(&dir, "remove from", || generation.db.remove(key)) {
+                Err(error) if !error.is_disk_full() => {
+                    tracing::warn!("outbox: {}", words(&error));
+                }
+                result => drop(result?),
+            }
         }
         let Some(problem) = problem else {
             found
@@ -303,7 +332,7 @@ impl Generations {
         });
         let generation = match copied {
             Ok(copy) => {
-                self.move_aside(number)?;
+                self.take_out(number)?;
                 copy
             }
             Err(error) => {
@@ -338,6 +367,17 @@ impl Generations {
         made
     }
 
+    /// Moves a generation aside. If that cannot be done it is left where it is, out of use: no reason to stay shut.
+    fn take_out(&mut self, number: u32) -> Result<(), StoreError> {
+        match self.move_aside(number) {
+            Err(error) if !error.is_disk_full() => {
+                tracing::warn!("outbox: {}", words(&error));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
     fn move_aside(&mut self, number: u32) -> Result<(), StoreError> {
         let damaged = self.root.join(files::DAMAGED);
         let from = dir_of(&self.root, number);
@@ -363,6 +403,13 @@ impl Generations {
     }
 
     fn generation(&mut self, number: u32) -> Result<&Generation, StoreError> {
+        if !self.sizes.contains_key(&number) {
+            // sled would make it anew.
+            return Err(StoreError::Damaged {
+                path: dir_of(&self.root, number),
+                detail: "it is no longer there".to_owned(),
+            });
+        }
         if let Some(writer) = &self.writer
             && writer.number == number
         {
@@ -453,6 +500,17 @@ impl Store for Generations {
             .and_then(|generation| guarded(&generation.dir, "read", || generation.db.get(key)));
         if let Ok(Some(value)) = value {
             self.keep_copy(place.generation, &key, &value);
+        }
+    }
+
+    fn set_aside(&mut self, generation: u32) {
+        for place in [&mut self.reader, &mut self.writer] {
+            if let Some(open) = place.take_if(|open| open.number == generation) {
+                close(open);
+            }
+        }
+        if let Err(error) = self.move_aside(generation) {
+            tracing::warn!("outbox: {}", words(&error));
         }
     }
 
@@ -575,6 +633,20 @@ fn list(root: &Path) -> Result<Vec<u32>, StoreError> {
         Ok(numbers)
     };
     read().map_err(io_error("list", root))
+}
+
+/// What tests leave in a generation to have it fail as bad media do: an errno.
+#[cfg(test)]
+pub(super) const INJECTED: &str = "injected-errno";
+
+#[cfg(test)]
+fn injected_fault(dir: &Path) -> Result<(), StoreError> {
+    match fs::read_to_string(dir.join(INJECTED)) {
+        Ok(errno) => Err(io_error("open", dir)(io::Error::from_raw_os_error(
+            errno.parse().expect("a number"),
+        ))),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Changes one byte of a group so that sled does not notice.

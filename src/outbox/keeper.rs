@@ -19,7 +19,8 @@ use super::book::{Book, Commit, DeadLetter, Place, WhenFull};
 use super::files::{self, Marker};
 use super::group::size_of;
 use super::ledger::{Ledger, Reason};
-use super::store::{Store, StoreError, Written, words};
+use super::record::RecordId;
+use super::store::{READ_TRIES, Store, StoreError, Written, words};
 use crate::runtime::clock::{Clock, Now};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -107,7 +108,6 @@ pub(super) struct Keeper<S> {
     max_size: u64,
     when_full: WhenFull,
     trouble: Option<Trouble>,
-    /// A group that could not be read, and when to try again.
     unread: Option<Unread>,
     marker_at: Option<Duration>,
     /// When to make the reserve again, if there is none.
@@ -115,19 +115,18 @@ pub(super) struct Keeper<S> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Unread {
-    place: Place,
-    tries: u32,
-    retry_at: Duration,
-}
-
-/// What cannot be read this often is damage: a sector that went bad answers with an error for ever.
-const MOST_READS: u32 = 5;
-
-#[derive(Clone, Copy, Debug)]
 struct Trouble {
     since: Duration,
     pause: Duration,
+    retry_at: Duration,
+}
+
+/// A group that could not be read.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    first: RecordId,
+    /// How often the medium has failed to give it.
+    failures: u32,
     retry_at: Duration,
 }
 
@@ -243,38 +242,44 @@ impl<S: Store> Keeper<S> {
             return;
         }
         let unread = self.unread.take();
-        let mut next = self
-            .shared
-            .with(Book::wanted)
-            .or(unread.map(|unread| unread.place));
+        let mut next = self.shared.with(|book| {
+            // It may have been settled meanwhile, and its generation removed.
+            let unread = unread.and_then(|unread| book.unloaded(unread.first));
+            book.wanted().or(unread)
+        });
         while let Some(place) = next {
-            let tries = 1 + unread
-                .filter(|unread| unread.place == place)
-                .map_or(0, |unread| unread.tries);
             next = match self.store.read(place) {
                 Ok(records) => self.shared.with(|book| {
                     book.load(place.first, records);
                     book.worth_reading_after(place.first)
                 }),
-                Err(error)
-                    if error.is_damage() || (tries >= MOST_READS && !error.is_disk_full()) =>
-                {
+                Err(error) if error.is_damage() => {
                     let lost = self.give_up(place, now);
                     tracing::error!("outbox: {}; {lost} records are lost", words(&error));
                     None
                 }
+                // sled writes when it opens a generation.
+                Err(error) if error.is_disk_full() && self.release_reserve(now) => Some(place),
                 Err(error) => {
-                    tracing::warn!("outbox: {}; trying again", words(&error));
-                    // Opening a generation to read it writes, too.
-                    if error.is_disk_full() && files::release_reserve(&self.root) {
-                        self.reserve_at = Some(now.mono + RETRY_MAX);
+                    let before = unread.filter(|unread| unread.first == place.first);
+                    let failures = before.map_or(0, |unread| unread.failures)
+                        + u32::from(error.is_bad_medium());
+                    if failures < READ_TRIES {
+                        tracing::warn!("outbox: {}; trying again", words(&error));
+                        self.unread = Some(Unread {
+                            first: place.first,
+                            failures,
+                            retry_at: now.mono + RETRY_MIN,
+                        });
+                        return;
                     }
-                    self.unread = Some(Unread {
-                        place,
-                        tries,
-                        retry_at: now.mono + RETRY_MIN,
-                    });
-                    return;
+                    let lost = self.give_up_generation(place.generation, now);
+                    tracing::error!(
+                        "outbox: {}, {failures} times; it is moved to {}, and {lost} records are lost",
+                        words(&error),
+                        files::DAMAGED
+                    );
+                    None
                 }
             };
             self.shared.changed.notify_one();
@@ -284,7 +289,22 @@ impl<S: Store> Keeper<S> {
     fn give_up(&mut self, place: Place, now: Now) -> u64 {
         self.store.quarantine(place);
         self.shared
-            .update(|book| book.drop_group(place.first, Reason::Damaged, now.mono))
+            .update(|book| book.drop_group(place.first, now.mono))
+    }
+
+    fn give_up_generation(&mut self, generation: u32, now: Now) -> u64 {
+        self.store.set_aside(generation);
+        self.shared
+            .update(|book| book.drop_generation(generation, Reason::Damaged, now.mono))
+    }
+
+    /// Gives up the reserve; whether there was one, so that it is worth trying again.
+    fn release_reserve(&mut self, now: Now) -> bool {
+        let is_released = files::release_reserve(&self.root);
+        if is_released {
+            self.reserve_at = Some(now.mono + RETRY_MAX);
+        }
+        is_released
     }
 
     /// Writes one commit. Returns whether it went well.
@@ -410,8 +430,7 @@ impl<S: Store> Keeper<S> {
             );
         }
         self.pause(now);
-        if error.is_disk_full() && files::release_reserve(&self.root) {
-            self.reserve_at = Some(now.mono + RETRY_MAX);
+        if error.is_disk_full() && self.release_reserve(now) {
             // With the reserve there may be room to say what is settled, and so to free whole generations.
             if had_settled {
                 self.write_books(now);
@@ -487,14 +506,23 @@ mod tests {
     #[derive(Default)]
     struct Fake {
         fault: Option<io::ErrorKind>,
+        bad_medium: bool,
+        set_aside: Vec<u32>,
+        root: PathBuf,
         commits: usize,
         records: Vec<Arc<Record>>,
     }
 
     impl Fake {
+        /// A disk with room for nothing more than the reserve.
+        fn has_room_without_reserve(&self) -> bool {
+            !self.root.as_os_str().is_empty() && !self.root.join("reserve").exists()
+        }
+
         fn check(&self) -> Result<(), StoreError> {
             match self.fault {
                 None => Ok(()),
+                Some(io::ErrorKind::StorageFull) if self.has_room_without_reserve() => Ok(()),
                 Some(kind) => Err(StoreError::Io {
                     doing: "write to",
                     path: PathBuf::from("gen-1"),
@@ -518,11 +546,22 @@ mod tests {
 
         fn read(&mut self, place: Place) -> Result<Vec<Arc<Record>>, StoreError> {
             self.check()?;
+            if self.bad_medium {
+                return Err(StoreError::Io {
+                    doing: "read",
+                    path: PathBuf::from("gen-1"),
+                    source: io::Error::from_raw_os_error(5),
+                });
+            }
             let records = self.records.iter();
             Ok(records.filter(|r| r.id >= place.first).cloned().collect())
         }
 
         fn quarantine(&mut self, _: Place) {}
+
+        fn set_aside(&mut self, generation: u32) {
+            self.set_aside.push(generation);
+        }
 
         fn generations(&self) -> Vec<u32> {
             vec![1]
@@ -632,36 +671,69 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_group_that_cannot_be_read_for_now_is_read_later() {
-        let dir = TempDir::new().expect("a directory");
-        let mut keeper = keeper(dir.path());
+    /// A keeper just opened on three records, of which none is in memory and a reader waits for all.
+    fn reopened(root: &Path) -> Keeper<Fake> {
+        let mut keeper = keeper(root);
         append(&keeper, 3, at(0));
         keeper.step(at(750));
-        let snapshot = Snapshot::default();
-        let first = RecordId { epoch: 1, seq: 1 };
         keeper.shared.with(|book| {
             let limits = Limits {
                 commit: Duration::from_secs(1),
                 commit_bytes: 0,
-                max_pending: 0,
+                max_pending: 10_000,
                 when_full: WhenFull::DropOldest,
             };
-            *book = Book::open(limits, 2, snapshot);
-            book.found(
-                Place {
-                    generation: 1,
-                    first,
-                },
-                &[(1, 3)],
-            );
+            *book = Book::open(limits, 2, Snapshot::default());
+            let first = RecordId { epoch: 1, seq: 1 };
+            let generation = 1;
+            book.found(Place { generation, first }, &[(1, 3)]);
+            book.reconcile(0, Duration::ZERO);
             assert!(book.peek(None, 10).is_empty());
         });
+        keeper
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_read_for_now_is_read_later() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = reopened(dir.path());
         keeper.store.fault = Some(io::ErrorKind::Other);
-        let retry = keeper.step(at(1_000));
-        assert_eq!(retry, Some(at(2_000).mono));
+        for second in 1..20 {
+            keeper.step(at(second * 1_000));
+            assert!(keeper.store.set_aside.is_empty(), "the medium is well");
+        }
         keeper.store.fault = None;
-        keeper.step(at(2_000));
+        keeper.step(at(20_000));
         assert_eq!(keeper.shared.with(|book| book.peek(None, 10)).len(), 3);
+    }
+
+    #[test]
+    fn what_a_bad_medium_does_not_give_after_some_tries_is_lost_and_what_follows_is_shown() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = reopened(dir.path());
+        keeper.store.bad_medium = true;
+        keeper.step(at(1_000));
+        keeper.step(at(2_000));
+        assert!(keeper.store.set_aside.is_empty(), "it may still work");
+        append(&keeper, 2, at(2_900));
+        keeper.step(at(3_000));
+        assert_eq!(keeper.store.set_aside, [1]);
+        let ledger = keeper.shared.with(|book| book.ledger());
+        assert!(ledger.balances(), "{ledger:?}");
+        assert_eq!((ledger.dropped_damaged, ledger.damaged), (3, 1));
+        let shown = keeper.shared.with(|book| book.peek(None, 10));
+        assert_eq!(shown.len(), 2, "nothing blocks what follows");
+    }
+
+    #[test]
+    fn a_full_disk_does_not_block_reading_while_there_is_a_reserve() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = reopened(dir.path());
+        files::make_reserve(dir.path()).expect("there is room");
+        keeper.store.root = dir.path().to_owned();
+        keeper.store.fault = Some(io::ErrorKind::StorageFull);
+        keeper.step(at(1_000));
+        assert_eq!(keeper.shared.with(|book| book.peek(None, 10)).len(), 3);
+        assert!(!dir.path().join("reserve").exists());
     }
 }

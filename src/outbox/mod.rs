@@ -231,15 +231,8 @@ impl Claim {
         }
         .map_err(|error| OpenError::store(&root, error))?;
 
-        let marker = Marker::read(&root).unwrap_or_else(|error| {
-            tracing::error!(
-                "outbox: the marker in {} cannot be read: {error}; going on without it",
-                root.display()
-            );
-            None
-        });
-        let kept =
-            files::read_epoch(&root).map_err(OpenError::io("read", &files::epoch_path(&root)))?;
+        let marker = Marker::read(&root);
+        let kept = files::read_epoch(&root);
         let in_store = found.groups.iter().map(|group| group.place.first.epoch);
         let last_epoch = in_store
             .chain([kept])
@@ -405,7 +398,7 @@ pub fn inspect(path: &Path) -> Result<Ledger, OpenError> {
         ));
     }
     let _lock = lock(path)?;
-    let marker = Marker::read(path).map_err(OpenError::io("read the marker in", path))?;
+    let marker = Marker::read(path);
     let snapshot = Generations::snapshot(path).map_err(|error| OpenError::store(path, error))?;
     Ok(latest(snapshot, &marker).ledger)
 }

@@ -10,6 +10,14 @@ use super::book::{Commit, Place};
 use super::group::{DecodeError, Snapshot};
 use super::record::{Record, RecordId};
 
+/// What Linux answers when a medium cannot be read, and when a file system finds its own blocks damaged (errno(3)).
+const EIO: i32 = 5;
+const EBADMSG: i32 = 74;
+const EUCLEAN: i32 = 117;
+
+/// How often a read is tried when the medium fails, before what it should have read counts as lost.
+pub(super) const READ_TRIES: u32 = 3;
+
 /// What the storage thread needs of a disk.
 pub(super) trait Store: Send {
     /// Writes a commit; it is durable when this returns. After an error nothing is known about it, and the next commit
@@ -19,6 +27,8 @@ pub(super) trait Store: Send {
     fn read(&mut self, place: Place) -> Result<Vec<Arc<Record>>, StoreError>;
     /// Keeps a copy of a damaged group for whoever looks into it.
     fn quarantine(&mut self, place: Place);
+    /// Takes a generation that cannot be read out of use, and keeps it for whoever looks into it.
+    fn set_aside(&mut self, generation: u32);
     /// The generations there are, oldest first.
     fn generations(&self) -> Vec<u32>;
     /// Gives up a generation for good. Failure costs space only, so it is logged, and tried again later.
@@ -59,6 +69,12 @@ impl StoreError {
     pub(super) fn is_disk_full(&self) -> bool {
         matches!(self, StoreError::Io { source, .. }
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    /// Whether the medium or its file system failed: what was written may be lost, but a second try may still reach it.
+    pub(super) fn is_bad_medium(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. }
+            if matches!(source.raw_os_error(), Some(EIO | EBADMSG | EUCLEAN)))
     }
 
     /// Whether what was written is lost, rather than out of reach for now.

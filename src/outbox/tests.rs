@@ -268,7 +268,20 @@ fn an_epoch_is_never_used_again() {
     check("the file beside it garbage", 5, &|| {
         fs::write(&beside, b"\xff??").expect("writable")
     });
-    check("only the records left", 6, &|| {
+    check("files that cannot be read", 6, &|| {
+        for path in [beside.clone(), root.join("marker.json")] {
+            fs::remove_file(&path).expect("removable");
+            // Reading it fails with EIO: nothing is mapped at its start.
+            std::os::unix::fs::symlink("/proc/self/mem", path).expect("writable");
+        }
+    });
+    check("directories instead", 7, &|| {
+        for path in [beside.clone(), root.join("marker.json")] {
+            fs::remove_file(&path).expect("removable");
+            fs::create_dir(path).expect("writable");
+        }
+    });
+    check("only the records left", 8, &|| {
         fs::remove_file(&beside).expect("removable");
         fs::write(root.join("marker.json"), b"{").expect("writable");
     });
@@ -458,6 +471,9 @@ fn damage_that_sled_notices_is_set_aside_and_the_start_goes_on() {
     // sled ends its log at the damage, without an error: only the ledger knows that something is missing.
     check("flipped", 500, &|generation| {
         change_byte(&generation.join("db"), b"0123456789012345678901234567")
+    });
+    check("a bad medium", 999, &|generation| {
+        fs::write(generation.join(generations::INJECTED), "5").expect("writable");
     });
     check("a file instead", 999, &|generation| {
         fs::remove_dir_all(generation).expect("removable");

@@ -138,7 +138,7 @@ fn a_group_given_up_does_not_come_back_after_a_restart() {
         let commit = book.begin(vec![]);
         book.committed(commit, 1, 0, ms(0));
     }
-    assert_eq!(book.drop_group(id(3), Reason::Damaged, ms(0)), 1);
+    assert_eq!(book.drop_group(id(3), ms(0)), 1);
     let ledger = book.ledger();
     assert!(ledger.balances() && ledger.dropped_damaged == 1);
     assert_eq!(seqs(&book.peek(None, 10)), [1, 2, 4]);
