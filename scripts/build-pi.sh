@@ -21,8 +21,9 @@ as_root() {
 }
 
 if ! command -v $gcc >/dev/null; then
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+    apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    as_root "${apt[@]}" update
+    as_root "${apt[@]}" install -y --no-install-recommends "${packages[@]}"
 fi
 if command -v rustup >/dev/null; then
     rustup target add --quiet $target 2>/dev/null || rustup target add $target

@@ -21,13 +21,18 @@ step() {
     echo "== done: $name, $((SECONDS - start)) s"
 }
 
-# The tests start brokers of their own on free ports. Debian's package also starts one as a service on port 1883: where we
-# bring the package in, that service does not stay.
+# Called through `step`, where set -e is off: each command that must not fail has its own `|| return`.
 install_missing() {
+    install_packages || return
+    install_components
+}
+
+install_packages() {
     local missing=() had_mosquitto=yes
     command -v mosquitto >/dev/null || { missing+=(mosquitto) && had_mosquitto=no; }
     command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
     command -v openssl >/dev/null || missing+=(openssl)
+    command -v pgrep >/dev/null || missing+=(procps)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     [ ${#missing[@]} -gt 0 ] || return 0
 
@@ -36,35 +41,56 @@ install_missing() {
         return 1
     }
     local status=0
-    as_root apt-get update -qq || status=$?
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" || status=$?
+    # A fresh machine is often still installing its own updates: wait for them, in seconds.
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    as_root "${apt[@]}" update || status=$?
+    as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" || status=$?
+    # Also after a failure: the package may be there.
     if [ $had_mosquitto = no ] && command -v mosquitto >/dev/null; then
-        stop_packaged_mosquitto
+        stop_packaged_mosquitto || status=$?
     fi
     return $status
 }
 
+# The tests start brokers of their own on free ports. Debian's package also starts one as a service on port 1883: where we
+# bring the package in, that service does not stay.
 stop_packaged_mosquitto() {
     if [ -d /run/systemd/system ]; then
         as_root systemctl disable --now --quiet mosquitto
     elif [ -x /etc/init.d/mosquitto ]; then
         as_root /etc/init.d/mosquitto stop >/dev/null
-    fi
-    ! pgrep -f '^/usr/sbin/mosquitto -c /etc/mosquitto/mosquitto.conf' >/dev/null || {
+    fi || echo "the mosquitto service could not be told to stop" >&2
+    # What counts is whether it runs.
+    if pgrep -f '^/usr/sbin/mosquitto -c /etc/mosquitto/mosquitto.conf' >/dev/null; then
         echo "the mosquitto service that the package started is still running: stop it by hand" >&2
         return 1
+    fi
+}
+
+# rustup's minimal profile has neither.
+install_components() {
+    local missing=()
+    cargo fmt --version >/dev/null 2>&1 || missing+=(rustfmt)
+    cargo clippy --version >/dev/null 2>&1 || missing+=(clippy)
+    [ ${#missing[@]} -gt 0 ] || return 0
+
+    command -v rustup >/dev/null || {
+        echo "missing: ${missing[*]}; there is no rustup, so install them as you installed Rust" >&2
+        return 1
     }
+    rustup component add "${missing[@]}"
 }
 
 documentation() {
-    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items --quiet
+    RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items --quiet
 }
 
 step "tools" install_missing
 step "format" cargo fmt --check
-step "clippy" cargo clippy --all-targets --quiet -- -D warnings
-step "tests" cargo test --quiet
-step "tests that need mosquitto" cargo test --quiet --test all -- --ignored
+step "clippy" cargo clippy --locked --all-targets --quiet -- -D warnings
+step "tests" cargo test --locked --quiet
+step "tests that need mosquitto" cargo test --locked --quiet --test all -- --ignored
 step "documentation" documentation
-step "demo" cargo run --release --quiet -- demo --seconds 10 --json
+step "demo" cargo run --locked --release --quiet -- demo --seconds 10 --json
+step "flows" "${CARGO_TARGET_DIR:-target}/release/tidegate" check flows
 echo "== all passed, $SECONDS s"
