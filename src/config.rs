@@ -22,6 +22,7 @@ use crate::flow::options::{self, Span};
 use crate::flow::{Graph, Variables, file};
 use crate::message::Value;
 use crate::outbox::{self, WhenFull};
+use crate::runtime::driver::chain;
 use crate::uplink;
 
 /// The settings of a device, as far as they were right.
@@ -41,6 +42,8 @@ pub struct Config {
     /// Whether `id` of `[device]` or `path` of `[outbox]` was wrong. What stands there instead is not this device's identity:
     /// its records must not go out under another name, nor into another outbox.
     pub is_identity_wrong: bool,
+    /// Whether `[board]` was wrong: then no pin is touched, for it may have been meant to be another board.
+    pub is_board_wrong: bool,
     source: Option<Arc<Source>>,
     given: Vec<GivenVariable>,
 }
@@ -290,7 +293,7 @@ from_text!(Size, "size", |text| {
 /// The settings file could not be read at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the settings file {}; check the path, or write one: README.md shows how", path.display())]
+    #[error("cannot read the settings file {}; check that it is there, that this user may read it, and that it is saved as UTF-8", path.display())]
     Unreadable {
         path: PathBuf,
         source: std::io::Error,
@@ -354,6 +357,7 @@ fn parse(report: &mut Report) -> Result<Config, String> {
                 Some(help),
             );
             config.is_identity_wrong |= nearest(name, ["device", "outbox"]).is_some();
+            config.is_board_wrong |= nearest(name, ["board"]).is_some();
             continue;
         }
         let DeValue::Table(table) = value.get_ref() else {
@@ -389,7 +393,10 @@ fn parse(report: &mut Report) -> Result<Config, String> {
                 config.is_identity_wrong |=
                     is_path_wrong || (is_path_misspelt && !table.contains_key("path"));
             }
-            "board" => board_section(&mut config.board, table, key.span(), report),
+            "board" => {
+                config.is_board_wrong =
+                    !board_section(&mut config.board, table, key.span(), report);
+            }
             "log" => {
                 section(&mut config.log, table, name, key.span(), report);
             }
@@ -414,31 +421,38 @@ fn section<T: DeserializeOwned + JsonSchema>(
     options.complete
 }
 
-/// The simulation is read by itself, so that a mistake in it does not take the board's kind with it.
+/// The simulation is read by itself, so that a mistake in it does not take the board's kind with it. Says whether the rest
+/// was right.
 fn board_section(
     board: &mut Board,
     table: &DeTable<'_>,
     header: std::ops::Range<usize>,
     report: &mut Report,
-) {
+) -> bool {
     let mut rest = table.clone();
     let simulation = rest.remove("simulation");
-    section(board, &rest, "board", header, report);
-    let Some(simulation) = simulation else { return };
-    let DeValue::Table(table) = simulation.get_ref() else {
-        return report.error(
-            simulation.span(),
+    let is_right = section(board, &rest, "board", header, report);
+    match simulation
+        .as_ref()
+        .map(|simulation| (simulation.span(), simulation.get_ref()))
+    {
+        Some((span, DeValue::Table(table))) => {
+            section(
+                &mut board.simulation,
+                table,
+                "board.simulation",
+                span,
+                report,
+            );
+        }
+        Some((span, _)) => report.error(
+            span,
             "`simulation` must be a section: [board.simulation]",
             None,
-        );
-    };
-    section(
-        &mut board.simulation,
-        table,
-        "board.simulation",
-        simulation.span(),
-        report,
-    );
+        ),
+        None => {}
+    }
+    is_right
 }
 
 fn check_uplink(uplink: &mut Uplink, table: &DeTable<'_>, report: &mut Report) {
@@ -574,6 +588,33 @@ impl Config {
             }
         }
         report.into_diagnostics()
+    }
+
+    /// What is wrong with the files of `[uplink]` at the system's time, each in a sentence. None of it keeps anything but the
+    /// uplink from running.
+    pub fn credential_problems(&self) -> Vec<String> {
+        let Some(settings) = self.uplink_settings() else {
+            return Vec::new();
+        };
+        let mut problems = Vec::new();
+        if let Err(error) = uplink::tls::load(&settings.files, rustls::pki_types::UnixTime::now()) {
+            problems.push(chain(&error));
+        }
+        let own = std::fs::read(&settings.files.cert)
+            .ok()
+            .and_then(|pem| certs::describe(&pem).ok());
+        let name = own
+            .and_then(|chain| chain.into_iter().next())
+            .and_then(|own| own.common_name);
+        if let Some(name) = name.filter(|name| *name != settings.client_id) {
+            problems.push(format!(
+                "{} is the certificate of `{name}`, but this device is `{}`: a broker that goes by certificates may refuse what \
+                 it publishes, or drop it without a word; correct `id` of [device] or `cert` of [uplink]",
+                settings.files.cert.display(),
+                settings.client_id
+            ));
+        }
+        problems
     }
 
     pub fn outbox_settings(&self) -> outbox::Settings {
@@ -733,7 +774,52 @@ mod tests {
             "[board]\nkind = 'simulated'\n[board.simulation]\nsede = 1\ninputs.99 = { kind = 'level' }\n",
         );
         assert_eq!(config.board.kind, board::Kind::Simulated);
+        assert!(!config.is_board_wrong);
         assert_eq!(problems.len(), 2, "{problems:#?}");
+    }
+
+    #[test]
+    fn a_slip_in_the_board_does_not_choose_another() {
+        assert!(read("[board]\nkind = 'simulatd'").0.is_board_wrong);
+        assert!(read("[bord]\nkind = 'simulated'").0.is_board_wrong);
+        assert!(!read("[board]\nkind = 'simulated'").0.is_board_wrong);
+    }
+
+    #[test]
+    fn a_certificate_of_another_device_is_noticed() {
+        use crate::certs::{DevelopmentCa, LEAF_DAYS, Overwrite, Validity};
+        let directory = tempfile::tempdir().expect("a directory");
+        let now = crate::runtime::Clock::start().now().wall;
+        let ca = DevelopmentCa::create(now).expect("a CA");
+        ca.credentials()
+            .write(directory.path(), Overwrite::Never)
+            .expect("written");
+        let device = ca
+            .issue_device("press-7", Validity::days(now, LEAF_DAYS))
+            .expect("issued");
+        device
+            .write(directory.path(), Overwrite::Never)
+            .expect("written");
+        let check = |id: &str, key: &str, expected: &[&str]| {
+            let path = directory.path().join("tidegate.toml");
+            let text = format!(
+                "[device]\nid = '{id}'\n[uplink]\nurl = 'mqtts://b'\nca = 'ca.pem'\ncert = 'press-7.pem'\nkey = '{key}'"
+            );
+            std::fs::write(&path, text).expect("written");
+            let problems = load(&path).expect("read").0.credential_problems();
+            assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+            for (problem, expected) in problems.iter().zip(expected) {
+                assert!(problem.contains(expected), "{problem}");
+            }
+        };
+        check("press-7", "press-7.key", &[]);
+        check(
+            "press_7",
+            "press-7.key",
+            &["is the certificate of `press-7`, but this device is `press_7`"],
+        );
+        check("press-7", "ca.key", &["ca.key"]);
+        check("press-8", "none.key", &["none.key", "press-8"]);
     }
 
     #[test]

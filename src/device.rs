@@ -75,6 +75,8 @@ pub struct Ended {
     pub outputs_are_safe: bool,
     /// The outbox's ledger; none if it was never open.
     pub ledger: Option<Ledger>,
+    /// What flows wanted to deliver and no outbox took.
+    pub lost_drafts: u64,
 }
 
 /// The outbox's ledger and what else the device counts, as one flat JSON object of integers.
@@ -206,9 +208,11 @@ impl Device {
                 .ok(),
             None => None,
         };
+        let lost_drafts = device.meter.counters.dropped_before_outbox.get();
         Ended {
             outputs_are_safe: device.stopped.outputs_are_safe,
             ledger,
+            lost_drafts,
         }
     }
 }
@@ -247,7 +251,7 @@ async fn open(
         };
         if problem != last_problem {
             tracing::error!(
-                "{problem}; flows and control run, what they want to deliver is kept in memory, and the outbox is tried again \
+                "{problem}; flows and control run, nothing goes up, what is to be delivered is kept in memory, and the outbox is tried again \
                  every {OPEN_AGAIN:?}"
             );
             last_problem = problem;

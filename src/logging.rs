@@ -33,7 +33,8 @@ pub fn start(format: LogFormat, level: LogLevel) -> WorkerGuard {
     let filter = Targets::new()
         .with_target("tidegate", level)
         .with_default(Level::ERROR)
-        .with_target("rumqttd", None);
+        .with_target("rumqttd", None)
+        .with_target("sled", None);
     let lines = tracing_subscriber::registry().with(filter);
     // A second call, in a test, keeps the first one's logger.
     let _ = match format {

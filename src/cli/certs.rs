@@ -32,7 +32,7 @@ enum Action {
         #[arg(long = "server", value_name = "NAME", default_values = ["localhost", "127.0.0.1"])]
         servers: Vec<String>,
         /// How long server and device certificates are valid
-        #[arg(long, value_name = "DAYS", default_value_t = LEAF_DAYS)]
+        #[arg(long, value_name = "DAYS", default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
         /// Replace what is there (except the CA)
         #[arg(long)]

@@ -21,6 +21,9 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// More problems than this are not shown with their lines; nobody reads them.
+const MOST_SHOWN: usize = 100;
+
 /// A problem as `--json` prints it.
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -56,6 +59,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     for problem in &unreadable {
         eprintln!("tidegate: {problem}");
     }
+    // They may be on the device only, so they are warnings here.
+    let of_credentials = if arguments.paths.is_empty() {
+        config.credential_problems()
+    } else {
+        Vec::new()
+    };
+    for problem in &of_credentials {
+        eprintln!("warning: the uplink would not work: {problem}");
+    }
     let errors = diagnostics
         .iter()
         .filter(|diagnostic| diagnostic.severity == Severity::Error)
@@ -70,10 +82,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     } else {
         let color = std::io::stdout().is_terminal();
         let mut out = std::io::stdout();
-        for diagnostic in &diagnostics {
+        for diagnostic in diagnostics.iter().take(MOST_SHOWN) {
             writeln!(out, "{}\n", diagnostic.render(color))?;
         }
-        let warnings = diagnostics.len() - errors;
+        if let Some(more) = diagnostics.len().checked_sub(MOST_SHOWN + 1) {
+            writeln!(out, "... and {} more\n", more + 1)?;
+        }
+        let warnings = diagnostics.len() - errors + of_credentials.len();
         let count = |number: usize, word: &str| {
             format!("{number} {word}{}", if number == 1 { "" } else { "s" })
         };

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{CONFIG, Failure, Outcome, settings};
+use crate::board;
 use crate::config::Config;
 use crate::device::{self, Device, Ended, Parts};
 use crate::flow::{Diagnostic, Graph, Severity, Site};
@@ -56,6 +57,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         diagnostics.extend(config.unused_variables(&site.flows));
     }
     report(&diagnostics);
+    let of_credentials = config.credential_problems();
+    if arguments.strict && !of_credentials.is_empty() {
+        drop(logger);
+        return Err(format!(
+            "not started, as --strict asks for everything to be right: {}",
+            of_credentials.join("; ")
+        )
+        .into());
+    }
+    for problem in of_credentials {
+        tracing::warn!("{problem}");
+    }
     if arguments.strict
         && diagnostics
             .iter()
@@ -66,7 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     if site.files > site.flows.len() {
         tracing::warn!(
-            "{} of {} flows cannot run; the others do",
+            "{} of {} flows cannot run, and nothing drives their outputs; the others run",
             site.files - site.flows.len(),
             site.files
         );
@@ -90,7 +103,13 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
 
     let clock = Clock::start();
     let needs_board = flows.iter().any(|flow| flow.uses().next().is_some());
-    let board = device::open_board(&config.board, &clock);
+    let board = if config.is_board_wrong {
+        let reason = "[board] of the settings is wrong, so no pin is touched".to_owned();
+        tracing::error!("{reason}; correct it and start again");
+        Box::new(board::Missing::new(reason))
+    } else {
+        device::open_board(&config.board, &clock)
+    };
     if needs_board || board.name() != "missing" {
         tracing::info!("board: {}", board.name());
     }
@@ -126,11 +145,20 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
     watchdog.abort();
     tokio::select! {
         ended = device.stop() => say_goodbye(&ended),
-        _ = async { tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} } } => {
-            return Err("stopped at the second signal, before everything was in order".into());
+        () = second_signal(&mut terminate, &mut interrupt) => {
+            return Err("stopped at the second signal, before it was known that outputs are safe and the outbox is synced".into());
         }
     }
     Ok(Outcome::Good)
+}
+
+/// A signal that comes a second or more after the first one; `timeout` and terminals send some of them twice.
+async fn second_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 fn say_goodbye(ended: &Ended) {
@@ -139,9 +167,10 @@ fn say_goodbye(ended: &Ended) {
             "the outbox is synced, {} records wait in it",
             ledger.waiting()
         ),
-        None => {
-            tracing::error!("the outbox was never open; what the flows wanted to deliver is lost")
-        }
+        None => tracing::error!(
+            "the outbox was never open; {} records of the flows are lost",
+            ended.lost_drafts
+        ),
     }
     if ended.outputs_are_safe {
         tracing::info!("stopped: all outputs are at their safe levels");

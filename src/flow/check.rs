@@ -692,8 +692,7 @@ mod tests {
         assert_eq!(problems_with(flow, &environment("warm", "7")), [""; 0]);
         assert!(problems_with(flow, &environment("warm", "hot"))[0].contains("expected a number"));
         assert!(
-            problems_with(flow, &environment("pace", "12"))[0]
-                .contains("a length of time is written like")
+            problems_with(flow, &environment("pace", "12"))[0].contains("is no length of time")
         );
         assert_eq!(
             problems_with(flow, &device("warm", Value::Number(7.0))),

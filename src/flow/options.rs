@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::flow::diagnostic::{Report, nearest};
+use crate::message::Value;
 
 /// What was read, and whether any of it had to be left out.
 pub struct Options<T> {
@@ -231,15 +232,17 @@ pub struct Span(pub Duration);
 impl Span {
     pub fn parse(text: &str) -> Result<Span, String> {
         const LONGEST: Duration = Duration::from_secs(10_000 * 86_400);
-        const FORM: &str =
-            "a length of time is written like \"250ms\", \"10s\", \"1m\", \"2h\" or \"7d\"";
-        let span = humantime::parse_duration(text).map_err(|error| format!("{error}; {FORM}"))?;
+        let span = humantime::parse_duration(text)
+            .map_err(|_| format!("`{text}` is no length of time; {SPAN_FORM}"))?;
         if span > LONGEST {
             return Err("a length of time must not be longer than 10,000 days".into());
         }
         Ok(Span(span))
     }
 }
+
+const SPAN_FORM: &str =
+    "one is written as text, like \"250ms\", \"10s\", \"1m 30s\", \"2h\" or \"7d\"";
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -249,7 +252,12 @@ impl fmt::Display for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        Span::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        match Value::deserialize(deserializer)? {
+            Value::Text(text) => Span::parse(&text).map_err(D::Error::custom),
+            other => Err(D::Error::custom(format!(
+                "`{other}` is no length of time; {SPAN_FORM}"
+            ))),
+        }
     }
 }
 
@@ -325,13 +333,18 @@ mod tests {
                 "x.toml:4:8: error: `mode`: unknown variant `slwo`, expected `fast` or `slow` (did you mean `slow`?)",
             ],
         );
+        const FORM: &str = "is no length of time; one is written as text, like \"250ms\", \"10s\", \"1m 30s\", \"2h\" or \"7d\"";
         check(
             "every = '1 parsec'\namount = 1",
-            &[
-                "x.toml:1:9: error: `every`: unknown time unit \"parsec\", supported units: ns, us/µs, ms, sec, min, hours, \
-               days, weeks, months, years (and few variations); a length of time is written like \"250ms\", \"10s\", \
-               \"1m\", \"2h\" or \"7d\" (`every`: How often)",
-            ],
+            &[&format!(
+                "x.toml:1:9: error: `every`: `1 parsec` {FORM} (`every`: How often)"
+            )],
+        );
+        check(
+            "every = 15\namount = 1",
+            &[&format!(
+                "x.toml:1:9: error: `every`: `15` {FORM} (`every`: How often)"
+            )],
         );
     }
 

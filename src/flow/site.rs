@@ -20,7 +20,7 @@ pub struct Site {
 
 /// The place of the flows cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read flows from {}; check the path, or set [flows] path in tidegate.toml", path.display())]
+#[error("cannot read flows from {}; check the path; without one it is `path` of [flows] in tidegate.toml", path.display())]
 pub struct SiteError {
     path: PathBuf,
     source: std::io::Error,
@@ -54,7 +54,9 @@ impl Site {
             let mut report = Report::new(file.display().to_string(), text);
             let graph = match unreadable {
                 Some(error) => {
-                    report.error(0..0, format!("the file cannot be read: {error}"), None);
+                    let help = (error.kind() == std::io::ErrorKind::InvalidData)
+                        .then(|| "it is not in UTF-8: save it as UTF-8 in your editor".into());
+                    report.error(0..0, format!("the file cannot be read: {error}"), help);
                     None
                 }
                 None => check(&name, &variables(&name), &mut report),

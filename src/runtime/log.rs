@@ -79,7 +79,7 @@ impl FlowLog {
             .admit(now, REPEAT_AFTER)
         {
             let place = self.place(from);
-            tracing::warn!(node = place, left_out, "{reason}");
+            tracing::warn!(node = place, "{reason}{}", left_out_words(left_out));
         }
     }
 
@@ -91,7 +91,7 @@ impl FlowLog {
             .or_default()
             .admit(now, REPEAT_AFTER)
         {
-            tracing::error!(left_out, "{error}");
+            tracing::error!("{error}{}", left_out_words(left_out));
         }
     }
 
@@ -104,7 +104,7 @@ impl FlowLog {
             .admit(now, DEBUG_AFTER)
         {
             let (topic, time) = (&*message.topic, message.time);
-            tracing::info!(target: "tidegate::debug", topic, %time, left_out, "{label}: {}", message.payload);
+            tracing::info!(target: "tidegate::debug", topic, %time, "{label}: {}{}", message.payload, left_out_words(left_out));
         }
     }
 
@@ -124,6 +124,14 @@ impl FlowLog {
             flow = &**self.flows[flow as usize].name(),
             "the flow runs again"
         );
+    }
+}
+
+fn left_out_words(left_out: u64) -> String {
+    if left_out == 0 {
+        String::new()
+    } else {
+        format!(" ({left_out} more since the last line)")
     }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         "tidegate demo: {} s of a simulated site; the link to its cloud broker is cut for the middle third",
         arguments.seconds
     ))?;
-    let logger = logging::start(LogFormat::Text, LogLevel::Warn);
+    let logger = logging::start(LogFormat::Text, LogLevel::Error);
     let temporary;
     let directory = match &arguments.keep {
         Some(directory) => {
