@@ -321,6 +321,11 @@ impl Book {
         [oldest, settled, letters].into_iter().flatten().min()
     }
 
+    /// The disk may not show what the books say.
+    pub(super) fn mark_dirty(&mut self, now: Duration) {
+        self.dirty_since.get_or_insert(now);
+    }
+
     /// Whether the disk shows records as stored that are settled.
     pub(super) fn is_dirty(&self) -> bool {
         self.dirty_since.is_some()

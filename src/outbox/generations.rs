@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,11 +32,38 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Between tries to open what a bad medium does not give.
 const READ_PAUSE: Duration = Duration::from_millis(100);
 
+/// A sled store that may be dropped anywhere: sled syncs its file when it closes, and panics if that fails.
+struct Db(Option<sled::Db>);
+
+impl Deref for Db {
+    type Target = sled::Db;
+
+    fn deref(&self) -> &sled::Db {
+        self.0
+            .as_ref()
+            .expect("it is taken only when it is dropped")
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let close = || {
+            drop(db);
+            #[cfg(test)]
+            injected_panic();
+        };
+        if catch_unwind(AssertUnwindSafe(close)).is_err() {
+            tracing::warn!("outbox: sled panicked when it closed a store");
+        }
+    }
+}
+
 /// One sled store.
 struct Generation {
     number: u32,
     dir: PathBuf,
-    db: sled::Db,
+    db: Db,
     file: File,
     blobs: BTreeSet<std::ffi::OsString>,
 }
@@ -82,7 +110,7 @@ impl Generation {
                     tries += 1;
                     std::thread::sleep(LOCK_PAUSE);
                 }
-                other => break other?,
+                other => break Db(Some(other?)),
             }
         };
         let file = File::open(&file_path).map_err(io_error("open", &file_path))?;
@@ -469,7 +497,7 @@ impl Store for Generations {
             }
             Err(error) => {
                 let dir = writer.dir.clone();
-                close(writer);
+                drop(writer);
                 if is_first {
                     let _ = fs::remove_dir_all(&dir);
                 }
@@ -505,9 +533,7 @@ impl Store for Generations {
 
     fn set_aside(&mut self, generation: u32) {
         for place in [&mut self.reader, &mut self.writer] {
-            if let Some(open) = place.take_if(|open| open.number == generation) {
-                close(open);
-            }
+            drop(place.take_if(|open| open.number == generation));
         }
         if let Err(error) = self.move_aside(generation) {
             tracing::warn!("outbox: {}", words(&error));
@@ -519,9 +545,7 @@ impl Store for Generations {
     }
 
     fn remove(&mut self, generation: u32) {
-        if let Some(reader) = self.reader.take_if(|reader| reader.number == generation) {
-            close(reader);
-        }
+        drop(self.reader.take_if(|reader| reader.number == generation));
         let dir = dir_of(&self.root, generation);
         match fs::remove_dir_all(&dir) {
             Ok(()) => {
@@ -536,13 +560,6 @@ impl Store for Generations {
 
     fn disk_bytes(&self) -> u64 {
         self.sizes.values().sum()
-    }
-}
-
-/// sled may panic when it closes a store that had an error.
-fn close(generation: Generation) {
-    if catch_unwind(AssertUnwindSafe(|| drop(generation))).is_err() {
-        tracing::debug!("outbox: sled panicked when it closed a store");
     }
 }
 
@@ -649,6 +666,16 @@ fn injected_fault(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    static PANICS_AT_CLOSE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(test)]
+fn injected_panic() {
+    assert!(!PANICS_AT_CLOSE.get(), "as sled does on a bad disk");
+}
+
 /// Changes one byte of a group so that sled does not notice.
 #[cfg(test)]
 pub(super) fn damage_group(dir: &Path, first: RecordId) {
@@ -666,4 +693,25 @@ pub(super) fn damage_group(dir: &Path, first: RecordId) {
         .insert(key_of(first), value)
         .expect("writable");
     generation.sync().expect("writable");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_when_sled_closes_a_store_stays_there() {
+        let root = tempfile::TempDir::new().expect("a directory");
+        let (mut store, _) = Generations::open(root.path(), 1 << 20).expect("it opens");
+        PANICS_AT_CLOSE.set(true);
+        for _ in 0..2 {
+            let generation = store.begin_generation().expect("there is room");
+            store.sizes.insert(generation.number, 0);
+            drop(generation);
+        }
+        for number in [1, 2, 1] {
+            store.generation(number).expect("it opens");
+        }
+        PANICS_AT_CLOSE.set(false);
+    }
 }

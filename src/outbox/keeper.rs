@@ -7,6 +7,7 @@
 //! memory they may use.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -102,6 +103,8 @@ pub(super) struct Keeper<S> {
     max_size: u64,
     when_full: WhenFull,
     trouble: Option<Trouble>,
+    /// After a panic, nothing is done until then.
+    rests_until: Duration,
     unread: Option<Unread>,
     marker_at: Option<Duration>,
     /// When to make the reserve again, if there is none.
@@ -140,6 +143,7 @@ impl<S: Store> Keeper<S> {
             max_size,
             when_full,
             trouble: None,
+            rests_until: Duration::ZERO,
             unread: None,
             marker_at: None,
             reserve_at: (!has_reserve).then_some(Duration::ZERO),
@@ -149,7 +153,7 @@ impl<S: Store> Keeper<S> {
     /// Runs until it is told to stop.
     pub(super) fn run(mut self, clock: &Clock) {
         loop {
-            let next = self.step(clock.now());
+            let next = self.guarded_step(clock.now());
             let shared = self.shared.clone();
             let mut state = shared.state();
             while state.stop.is_none() && !state.is_poked {
@@ -178,6 +182,29 @@ impl<S: Store> Keeper<S> {
                 None => {}
                 Some(Stop::Close) => return self.finish(clock.now()),
                 Some(Stop::Abandon) => return,
+            }
+        }
+    }
+
+    /// A step that panics, as sled may, is a failure like others: it is tried again later.
+    fn guarded_step(&mut self, now: Now) -> Option<Duration> {
+        if now.mono < self.rests_until {
+            return Some(self.rests_until);
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.step(now))) {
+            Ok(next) => next,
+            Err(_) => {
+                self.pause(now);
+                self.rests_until =
+                    now.mono + self.trouble.map_or(RETRY_MIN, |trouble| trouble.pause);
+                tracing::error!(
+                    "outbox: the storage thread panicked, which is a fault of Tidegate; trying again by itself"
+                );
+                // What a commit in progress was to say is said again.
+                self.shared.with(|book| book.mark_dirty(now.mono));
+                // A reader whose group was being read asks for it again.
+                self.shared.changed.notify_one();
+                Some(self.rests_until)
             }
         }
     }
@@ -487,6 +514,7 @@ mod tests {
     struct Fake {
         fault: Option<io::ErrorKind>,
         bad_medium: bool,
+        panics: bool,
         set_aside: Vec<u32>,
         root: PathBuf,
         commits: usize,
@@ -515,6 +543,7 @@ mod tests {
     impl Store for Fake {
         fn commit(&mut self, commit: &Commit) -> Result<Written, StoreError> {
             self.check()?;
+            assert!(!self.panics, "as sled may");
             self.commits += 1;
             self.records.extend(commit.groups.iter().flatten().cloned());
             Ok(Written {
@@ -649,6 +678,27 @@ mod tests {
                 "there is a reserve again"
             );
         }
+    }
+
+    #[test]
+    fn a_panic_is_tried_again_later_and_loses_nothing() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        append(&keeper, 1, at(0));
+        keeper.step(at(750));
+        let stored = RecordId { epoch: 1, seq: 1 };
+        keeper
+            .shared
+            .with(|book| book.acknowledge(stored, at(800).mono));
+        append(&keeper, 3, at(800));
+        keeper.store.panics = true;
+        assert_eq!(keeper.guarded_step(at(2_000)), Some(at(3_000).mono));
+        assert_eq!(keeper.guarded_step(at(3_000)), Some(at(5_000).mono));
+        keeper.store.panics = false;
+        assert!(keeper.shared.with(|book| book.is_dirty()));
+        assert_eq!(keeper.guarded_step(at(5_000)), None);
+        let ledger = keeper.shared.with(|book| book.ledger());
+        assert_eq!((ledger.stored, ledger.pending), (3, 0));
     }
 
     /// A keeper just opened on three records, of which none is in memory and a reader waits for all.
