@@ -197,7 +197,8 @@ impl Book {
             },
             draft,
         });
-        if self.limits.when_full == WhenFull::DropOldest {
+        // What is larger than all of the memory goes by itself: nothing else would make room for it.
+        if self.limits.when_full == WhenFull::DropOldest && size <= self.limits.max_pending {
             while self.pending_bytes + size > self.limits.max_pending
                 && let Some(oldest) = self.pending.first_key_value().map(|(seq, _)| *seq)
             {

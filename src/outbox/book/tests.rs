@@ -78,8 +78,8 @@ fn full_memory_drops_by_policy() {
         assert_eq!(ledger.accepted, ledger.dropped);
         assert_eq!(seqs(&book.peek(None, 10)), kept);
     };
-    // The last one is larger than all of the memory: it goes, whatever the policy.
-    check(WhenFull::DropOldest, &[]);
+    // The last one is larger than all of the memory: it goes, whatever the policy, and takes no other with it.
+    check(WhenFull::DropOldest, &[4, 5, 6]);
     check(WhenFull::DropNewest, &[1, 2, 3]);
 }
 
