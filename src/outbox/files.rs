@@ -41,11 +41,17 @@ impl Marker {
     }
 }
 
-/// The file beside the outbox that keeps the epoch when the outbox is deleted.
+/// The file beside the outbox that keeps the epoch when the outbox is deleted. A path that ends without a name, such as
+/// `.`, is resolved first; only for the root of the file system does the file lie inside.
 pub(super) fn epoch_path(root: &Path) -> PathBuf {
-    let mut name = root.as_os_str().to_owned();
-    name.push(".epoch");
-    PathBuf::from(name)
+    let beside = |path: &Path| {
+        let mut name = path.file_name()?.to_owned();
+        name.push(".epoch");
+        Some(path.with_file_name(name))
+    };
+    beside(root)
+        .or_else(|| beside(&root.canonicalize().ok()?))
+        .unwrap_or_else(|| root.join("outbox.epoch"))
 }
 
 /// The last epoch, or 0 if there is none that can be read.
@@ -248,4 +254,25 @@ pub(super) fn write_dead_letters<'a>(
     let mut file = File::options().append(true).create(true).open(&path)?;
     file.write_all(&lines)?;
     file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_lies_beside_the_outbox_however_its_path_is_written() {
+        let check = |root: &str, expected: &str| {
+            assert_eq!(epoch_path(Path::new(root)), Path::new(expected), "{root}");
+        };
+        check("outbox", "outbox.epoch");
+        check("outbox/", "outbox.epoch");
+        check("/var/lib/outbox/.", "/var/lib/outbox.epoch");
+        check("/var/lib/out.box", "/var/lib/out.box.epoch");
+        check("/", "/outbox.epoch");
+        let here = std::env::current_dir().expect("there is one");
+        let beside = format!("{}.epoch", here.display());
+        check(".", &beside);
+        check("src/..", &beside);
+    }
 }

@@ -198,9 +198,10 @@ fn with_a_group_partly_acknowledged_only_the_rest_is_sent_again() {
 #[test]
 fn an_epoch_is_never_used_again() {
     let dir = TempDir::new().expect("a directory");
-    let settings = settings(&dir, NEVER);
+    let mut settings = settings(&dir, NEVER);
     let root = settings.path.clone();
     let beside = files::epoch_path(&root);
+    settings.path.push("");
     let check = |what: &str, expected: u64, damage: &dyn Fn()| {
         damage();
         let (outbox, opening) = open(&settings);
