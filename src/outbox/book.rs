@@ -413,8 +413,15 @@ impl Book {
         self.raise_cursor();
     }
 
-    /// The commit failed: its records are still pending.
-    pub(super) fn failed(&mut self, commit: Commit) {
+    /// The commit failed: its records are still pending. It may be durable all the same, so what becomes of them has to be
+    /// written even if they are all settled by then.
+    pub(super) fn failed(&mut self, commit: Commit, now: Duration) {
+        self.put_off(commit);
+        self.mark_dirty(now);
+    }
+
+    /// The commit was not tried.
+    pub(super) fn put_off(&mut self, commit: Commit) {
         self.dirty_since = commit.dirty_since.or(self.dirty_since);
     }
 
@@ -423,7 +430,7 @@ impl Book {
         for record in commit.groups.iter().flatten() {
             self.drop_pending(record.id.seq, Reason::OverflowDisk);
         }
-        self.failed(commit);
+        self.put_off(commit);
     }
 
     /// Gives up what is live in a generation.

@@ -331,7 +331,7 @@ impl<S: Store> Keeper<S> {
                 true
             }
             WhenFull::DropOldest => {
-                self.shared.with(|book| book.failed(commit));
+                self.shared.with(|book| book.put_off(commit));
                 self.make_room(now)
             }
         }
@@ -393,7 +393,7 @@ impl<S: Store> Keeper<S> {
                 true
             }
             Err(error) => {
-                self.shared.with(|book| book.failed(commit));
+                self.shared.with(|book| book.failed(commit, now.mono));
                 self.after_failure(&error, now);
                 false
             }
@@ -433,8 +433,10 @@ impl<S: Store> Keeper<S> {
         self.pause(now);
         if error.is_disk_full() && self.release_reserve(now) {
             // With the reserve there may be room to say what is settled, and so to free whole generations.
-            if self.shared.with(|book| book.is_dirty()) {
-                self.write_books(now);
+            let trouble = self.trouble;
+            if self.shared.with(|book| book.is_dirty()) && !self.write_books(now) {
+                // It was the same failure.
+                self.trouble = trouble;
             }
         }
     }

@@ -147,6 +147,17 @@ fn a_group_given_up_does_not_come_back_after_a_restart() {
 }
 
 #[test]
+fn what_a_failed_commit_may_have_left_on_disk_is_settled_there() {
+    let mut book = book(LIMITS);
+    book.append(draft(10), ms(0));
+    let commit = book.begin(vec![]);
+    book.failed(commit, ms(10));
+    book.acknowledge(id(1), ms(20));
+    assert!(book.is_dirty(), "a clean stop has to say it");
+    assert!(book.begin(vec![]).snapshot.settled.contains(id(1)));
+}
+
+#[test]
 fn acknowledging_what_is_not_there_does_nothing() {
     let mut book = book(LIMITS);
     book.append(draft(10), ms(0));
@@ -323,12 +334,12 @@ fn walk(seed: u64) {
             7..=9 => {
                 if let Some(commit) = commit.take() {
                     match random.below(6) {
-                        0 => book.failed(commit),
+                        0 => book.failed(commit, now),
                         // It failed, but it is on disk all the same.
                         1 => {
                             disk.write(&commit, generation);
                             generation += 1;
-                            book.failed(commit);
+                            book.failed(commit, now);
                             // What follows a failure is tried again before anything is refused.
                             has_failed = true;
                         }
