@@ -113,6 +113,8 @@ pub(super) struct Book {
     /// Since when the disk shows records as stored that are settled.
     dirty_since: Option<Duration>,
     dead_letters: VecDeque<DeadLetter>,
+    /// When to write them: later, if that failed.
+    dead_letters_due: Duration,
     ledger: Ledger,
 }
 
@@ -132,6 +134,7 @@ impl Book {
             settled: snapshot.settled,
             dirty_since: None,
             dead_letters: VecDeque::new(),
+            dead_letters_due: Duration::ZERO,
             ledger: Ledger {
                 epoch,
                 pending: 0,
@@ -303,11 +306,35 @@ impl Book {
         std::mem::take(&mut self.dead_letters)
     }
 
+    /// These could not be written: they come first again, but not before this time.
+    pub(super) fn put_back_dead_letters(
+        &mut self,
+        mut letters: VecDeque<DeadLetter>,
+        due: Duration,
+    ) {
+        letters.append(&mut self.dead_letters);
+        letters.truncate(MAX_DEAD_LETTERS);
+        self.dead_letters = letters;
+        self.dead_letters_due = due;
+    }
+
+    pub(super) fn dead_letters_due(&self) -> Option<Duration> {
+        (!self.dead_letters.is_empty()).then_some(self.dead_letters_due)
+    }
+
+    /// When there is something to write, whatever it is.
+    pub(super) fn due(&self) -> Option<Duration> {
+        [self.commit_due(), self.dead_letters_due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
     /// When the next commit should start; `None` if there is nothing to write.
     ///
     /// That is when the oldest pending record is three quarters of an interval old, so that it is durable before a whole
     /// interval has passed; earlier if pending records take half the memory they may.
-    pub(super) fn due(&self) -> Option<Duration> {
+    pub(super) fn commit_due(&self) -> Option<Duration> {
         let oldest = self.pending.first_key_value().map(|(_, pending)| {
             if self.pending_bytes >= self.limits.max_pending / 2 {
                 Duration::ZERO
@@ -318,8 +345,7 @@ impl Book {
         let settled = self
             .dirty_since
             .map(|since| since + self.limits.commit.max(SETTLE_EVERY));
-        let letters = (!self.dead_letters.is_empty()).then_some(Duration::ZERO);
-        [oldest, settled, letters].into_iter().flatten().min()
+        [oldest, settled].into_iter().flatten().min()
     }
 
     /// The disk may not show what the books say.

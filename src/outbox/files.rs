@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::DeadLetter;
 use super::ledger::Ledger;
-use super::record::{Record, RecordId};
+use super::record::RecordId;
 
 pub(super) const DAMAGED: &str = "damaged";
 const RESERVE_BYTES: usize = 1024 * 1024;
@@ -226,15 +226,15 @@ struct LetterLine<'a> {
 /// Appends letters to `dead-letters.jsonl` and syncs it. Long payloads are cut; `payload_bytes` is the true length.
 pub(super) fn write_dead_letters<'a>(
     root: &Path,
-    letters: impl Iterator<Item = (&'a DeadLetter, Option<&'a Record>)>,
+    letters: impl IntoIterator<Item = &'a DeadLetter>,
 ) -> io::Result<()> {
     let path = root.join("dead-letters.jsonl");
     if fs::metadata(&path).is_ok_and(|data| data.len() >= DEAD_LETTERS_BYTES) {
         fs::rename(&path, root.join("dead-letters.1.jsonl"))?;
     }
     let mut lines = Vec::new();
-    for (letter, record) in letters {
-        let draft = record.map(|record| &record.draft);
+    for letter in letters {
+        let draft = letter.record.as_ref().map(|record| &record.draft);
         let line = LetterLine {
             epoch: letter.id.epoch,
             seq: letter.id.seq,

@@ -6,7 +6,6 @@
 //! Terms: *trouble* is the state after a failed commit, until one succeeds. Records stay pending meanwhile, within the
 //! memory they may use.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,12 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::book::{Book, Commit, DeadLetter, Place, WhenFull};
+use super::book::{Book, Commit, Place, WhenFull};
 use super::files::{self, Marker};
 use super::group::size_of;
 use super::ledger::{Ledger, Reason};
 use super::record::RecordId;
-use super::store::{READ_TRIES, Store, StoreError, Written, words};
+use super::store::{self, READ_TRIES, Store, StoreError, Written, words};
 use crate::runtime::clock::{Clock, Now};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -209,35 +208,50 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Does what is due. Returns when there will be something to do again, if nothing happens before.
+    /// Does what is due, and one commit at most, so that under load readers and a stop get their turn. Returns when there
+    /// will be something to do again, if nothing happens before.
     pub(super) fn step(&mut self, now: Now) -> Option<Duration> {
         self.read_wanted(now);
-        if self
-            .trouble
-            .is_none_or(|trouble| trouble.retry_at <= now.mono)
-        {
-            let is_due = |book: &mut Book| book.due().is_some_and(|due| due <= now.mono);
-            while self.shared.with(is_due) && self.commit(now) {}
+        let is_due = |due: Option<Duration>| due.is_some_and(|due| due <= now.mono);
+        if is_due(self.shared.with(|book| book.dead_letters_due())) {
+            self.write_dead_letters(now);
         }
-        let commit_at = self.shared.with(|book| book.due()).map(|due| {
+        let may_commit = self
+            .trouble
+            .is_none_or(|trouble| trouble.retry_at <= now.mono);
+        if may_commit && is_due(self.shared.with(|book| book.commit_due())) {
+            self.commit(now);
+        }
+        let (commit_due, letters_at) = self
+            .shared
+            .with(|book| (book.commit_due(), book.dead_letters_due()));
+        let commit_at = commit_due.map(|due| {
             self.trouble
                 .map_or(due, |trouble| trouble.retry_at.max(due))
         });
         let read_at = self.unread.map(|unread| unread.retry_at);
-        [commit_at, read_at].into_iter().flatten().min()
+        [commit_at, letters_at, read_at].into_iter().flatten().min()
     }
 
     /// Writes what is left, whether it is due or not.
     fn finish(&mut self, now: Now) {
+        self.write_dead_letters(now);
+        // The first failure may have freed the reserve, and the next commit goes to another generation.
+        let mut failures = 0;
         while self
             .shared
             .with(|book| book.has_pending() || book.is_dirty())
         {
-            if !self.commit(now) {
-                tracing::error!(
-                    "outbox: {} records could not be written and are lost",
-                    self.shared.with(|book| book.ledger().pending)
-                );
+            failures += u32::from(!self.commit(now));
+            if failures > 1 {
+                match self.shared.with(|book| book.ledger().pending) {
+                    0 => tracing::error!(
+                        "outbox: what was acknowledged last could not be written; it will be sent again"
+                    ),
+                    lost => {
+                        tracing::error!("outbox: {lost} records could not be written and are lost")
+                    }
+                }
                 return;
             }
         }
@@ -318,10 +332,7 @@ impl<S: Store> Keeper<S> {
     /// Writes one commit. Returns whether it went well.
     fn commit(&mut self, now: Now) -> bool {
         let generations = self.store.generations();
-        let (commit, letters) = self
-            .shared
-            .with(|book| (book.begin(generations), book.take_dead_letters()));
-        self.write_dead_letters(&letters);
+        let commit = self.shared.with(|book| book.begin(generations));
         if commit.groups.is_empty() || self.has_room(&commit) {
             return self.write(commit, now);
         }
@@ -471,28 +482,31 @@ impl<S: Store> Keeper<S> {
     }
 
     /// Before the commit that says they are settled: a crash in between repeats a line rather than losing one.
-    fn write_dead_letters(&mut self, letters: &VecDeque<DeadLetter>) {
+    fn write_dead_letters(&mut self, now: Now) {
+        let mut letters = self.shared.with(Book::take_dead_letters);
         if letters.is_empty() {
             return;
         }
-        let mut records = Vec::new();
-        for letter in letters {
-            let mut record = letter.record.clone();
-            if record.is_none()
+        for letter in &mut letters {
+            if letter.record.is_none()
                 && let Some(place) = letter.place
                 && let Ok(group) = self.store.read(place)
             {
-                record = group.into_iter().find(|record| record.id == letter.id);
+                letter.record = group.into_iter().find(|record| record.id == letter.id);
             }
-            records.push(record);
         }
-        let lines = letters.iter().zip(records.iter().map(Option::as_deref));
-        if let Err(error) = files::write_dead_letters(&self.root, lines) {
+        let mut result = files::write_dead_letters(&self.root, &letters);
+        if result.as_ref().is_err_and(store::is_disk_full) && self.release_reserve(now) {
+            result = files::write_dead_letters(&self.root, &letters);
+        }
+        if let Err(error) = result {
             tracing::warn!(
-                "outbox: cannot write {} dead letters in {}: {error}",
+                "outbox: cannot write {} dead letters in {}: {error}; trying again",
                 letters.len(),
                 self.root.display()
             );
+            self.shared
+                .with(|book| book.put_back_dead_letters(letters, now.mono + RETRY_MAX));
         }
     }
 }
@@ -701,6 +715,59 @@ mod tests {
         assert_eq!(keeper.guarded_step(at(5_000)), None);
         let ledger = keeper.shared.with(|book| book.ledger());
         assert_eq!((ledger.stored, ledger.pending), (3, 0));
+    }
+
+    #[test]
+    fn under_load_a_step_commits_once_so_that_readers_and_a_stop_get_their_turn() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = reopened(dir.path());
+        keeper.shared.with(|book| book.wanted());
+        append(&keeper, 50, at(900));
+        let before = keeper.store.commits;
+        for step in 1..=3 {
+            let next = keeper.step(at(900));
+            assert_eq!(keeper.store.commits - before, step);
+            assert!(next.is_some_and(|next| next <= at(900).mono), "at once");
+        }
+        assert!(keeper.shared.with(|book| book.peek(None, 10)).is_empty());
+        keeper.step(at(900));
+        assert_eq!(keeper.shared.with(|book| book.peek(None, 3)).len(), 3);
+    }
+
+    #[test]
+    fn dead_letters_are_written_at_close_and_again_if_that_failed() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        let path = dir.path().join("dead-letters.jsonl");
+        std::fs::create_dir(&path).expect("writable");
+        append(&keeper, 2, at(0));
+        let give_up = |keeper: &Keeper<Fake>, seq| {
+            let id = RecordId { epoch: 1, seq };
+            keeper
+                .shared
+                .update(|book| book.dead_letter(id, "no", Duration::ZERO, Timestamp::default()));
+        };
+        give_up(&keeper, 1);
+        let retry_at = keeper.step(at(0)).expect("the other record is pending");
+        assert!(retry_at > at(0).mono, "not again at once");
+        std::fs::remove_dir(&path).expect("removable");
+        keeper.step(at(60_000));
+        give_up(&keeper, 2);
+        keeper.finish(at(61_000));
+        let text = std::fs::read_to_string(&path).expect("written");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_close_on_a_full_disk_uses_the_reserve() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        files::make_reserve(dir.path()).expect("there is room");
+        keeper.store.root = dir.path().to_owned();
+        keeper.store.fault = Some(io::ErrorKind::StorageFull);
+        append(&keeper, 3, at(0));
+        keeper.finish(at(100));
+        assert_eq!(keeper.store.records.len(), 3);
     }
 
     /// A keeper just opened on three records, of which none is in memory and a reader waits for all.

@@ -65,10 +65,16 @@ pub(super) enum StoreError {
     },
 }
 
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 impl StoreError {
     pub(super) fn is_disk_full(&self) -> bool {
-        matches!(self, StoreError::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, StoreError::Io { source, .. } if is_disk_full(source))
     }
 
     /// Whether the medium or its file system failed: what was written may be lost, but a second try may still reach it.
