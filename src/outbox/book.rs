@@ -459,6 +459,12 @@ impl Book {
         self.put_off(commit);
     }
 
+    /// The generation with the oldest live record. After a rescue that need not be the one with the lowest number.
+    pub(super) fn oldest_generation(&self) -> Option<u32> {
+        let (_, group) = self.groups.first_key_value()?;
+        Some(group.generation)
+    }
+
     /// Gives up what is live in a generation.
     pub(super) fn drop_generation(
         &mut self,

@@ -123,12 +123,12 @@ pub(super) enum LockError {
     Io(io::Error),
 }
 
-/// Takes the lock of an outbox. It is released when the file is closed.
-pub(super) fn lock(root: &Path) -> Result<File, LockError> {
+/// Takes the lock of an outbox, and makes its file if `is_new_too`. It is released when the file is closed.
+pub(super) fn lock(root: &Path, is_new_too: bool) -> Result<File, LockError> {
     let mut file = File::options()
         .read(true)
         .write(true)
-        .create(true)
+        .create(is_new_too)
         .truncate(false)
         .open(root.join("lock"))
         .map_err(LockError::Io)?;

@@ -229,9 +229,10 @@ impl Generations {
         Ok((store, found))
     }
 
-    /// The newest snapshot, and nothing else.
+    /// The newest snapshot, and nothing else. After a rescue that is not the one of the newest generation.
     pub(super) fn snapshot(root: &Path) -> Result<Option<Snapshot>, StoreError> {
-        for number in list(root)?.into_iter().rev() {
+        let mut found = Found::default();
+        for number in list(root)? {
             let dir = dir_of(root, number);
             let generation = match Generation::open_existing(&dir, number) {
                 Ok(generation) => generation,
@@ -242,10 +243,10 @@ impl Generations {
             if let Ok(Some(value)) = value
                 && let Ok(snapshot) = decode_snapshot(&value)
             {
-                return Ok(Some(snapshot));
+                found.newer_snapshot(snapshot);
             }
         }
-        Ok(None)
+        Ok(found.snapshot)
     }
 
     fn take_in(
@@ -277,12 +278,7 @@ impl Generations {
         for (key, value) in entries {
             if key == SNAPSHOT_KEY {
                 match decode_snapshot(&value) {
-                    Ok(snapshot) => {
-                        let best = found.snapshot.as_ref().map(|best| best.ledger.commits);
-                        if best < Some(snapshot.ledger.commits) {
-                            found.snapshot = Some(snapshot);
-                        }
-                    }
+                    Ok(snapshot) => found.newer_snapshot(snapshot),
                     Err(_) => bad.push((key, value)),
                 }
                 continue;
@@ -698,6 +694,31 @@ pub(super) fn damage_group(dir: &Path, first: RecordId) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::ledger::Ledger;
+
+    #[test]
+    fn the_newest_snapshot_is_found_wherever_it_lies() {
+        let root = tempfile::TempDir::new().expect("a directory");
+        let (mut store, _) = Generations::open(root.path(), 1 << 20).expect("it opens");
+        for commits in [5, 9, 7] {
+            let mut generation = store.begin_generation().expect("there is room");
+            let ledger = Ledger {
+                commits,
+                ..Ledger::default()
+            };
+            let snapshot = Snapshot {
+                ledger,
+                ..Snapshot::default()
+            };
+            generation
+                .db
+                .insert(SNAPSHOT_KEY, encode_snapshot(&snapshot))
+                .expect("writable");
+            generation.sync().expect("writable");
+        }
+        let snapshot = Generations::snapshot(root.path()).expect("readable");
+        assert_eq!(snapshot.expect("there are three").ledger.commits, 9);
+    }
 
     #[test]
     fn a_panic_when_sled_closes_a_store_stays_there() {

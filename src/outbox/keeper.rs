@@ -358,7 +358,12 @@ impl<S: Store> Keeper<S> {
 
     /// Gives up the oldest generation. That is synced before its files go, so that the ledger tells why they went.
     fn make_room(&mut self, now: Now) -> bool {
-        let Some(oldest) = self.store.generations().first().copied() else {
+        let generations = self.store.generations();
+        let Some(oldest) = self
+            .shared
+            .with(|book| book.oldest_generation())
+            .or(generations.first().copied())
+        else {
             return true;
         };
         let dropped = self
@@ -368,7 +373,7 @@ impl<S: Store> Keeper<S> {
         if !self.write_books(now) {
             return false;
         }
-        let is_gone = self.store.generations().first() != Some(&oldest);
+        let is_gone = !self.store.generations().contains(&oldest);
         if !is_gone {
             // Its files cannot be removed. Dropping more would not help.
             self.pause(now);
@@ -533,6 +538,8 @@ mod tests {
         panics: bool,
         set_aside: Vec<u32>,
         root: PathBuf,
+        disk_bytes: u64,
+        removed: Vec<u32>,
         commits: usize,
         records: Vec<Arc<Record>>,
     }
@@ -589,13 +596,16 @@ mod tests {
         }
 
         fn generations(&self) -> Vec<u32> {
-            vec![1]
+            (1..=3).filter(|n| !self.removed.contains(n)).collect()
         }
 
-        fn remove(&mut self, _: u32) {}
+        fn remove(&mut self, generation: u32) {
+            self.removed.push(generation);
+            self.disk_bytes = 0;
+        }
 
         fn disk_bytes(&self) -> u64 {
-            0
+            self.disk_bytes
         }
     }
 
@@ -756,6 +766,25 @@ mod tests {
         keeper.finish(at(61_000));
         let text = std::fs::read_to_string(&path).expect("written");
         assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn what_makes_room_is_the_generation_with_the_oldest_records_whatever_its_number() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        keeper.shared.with(|book| {
+            for (generation, seq) in [(3, 1), (2, 2), (1, 3)] {
+                let first = RecordId { epoch: 0, seq };
+                book.found(Place { generation, first }, &[(seq, seq)]);
+            }
+            book.reconcile(0, Duration::ZERO);
+        });
+        keeper.store.disk_bytes = 1 << 40;
+        append(&keeper, 1, at(0));
+        keeper.step(at(750));
+        assert_eq!(keeper.store.removed, [3]);
+        let ledger = keeper.shared.with(|book| book.ledger());
+        assert_eq!((ledger.stored, ledger.dropped_overflow_disk), (2, 1));
     }
 
     #[test]

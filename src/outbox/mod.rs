@@ -126,6 +126,11 @@ pub enum OpenError {
     )]
     InUse { path: PathBuf, pid: Option<u32> },
     #[error(
+        "there is no outbox in {}; it is made when Tidegate runs with this path under [outbox]",
+        path.display()
+    )]
+    NotThere { path: PathBuf },
+    #[error(
         "cannot {doing} {}; see that the disk is neither full nor read-only and that this user may write there",
         path.display()
     )]
@@ -187,7 +192,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Makes the directory, if need be, and takes its lock; an error if another process has it.
+    /// Makes the directory, if need be, and takes its lock; an error if another process has it for longer than a second.
     pub fn take(settings: Settings) -> Result<Claim, OpenError> {
         make_dir(&settings.path)?;
         let lock = lock(&settings.path)?;
@@ -377,9 +382,17 @@ impl Drop for Inner {
     }
 }
 
-/// The ledger of an outbox that no process uses, as its last commit left it. Changes nothing.
+/// The ledger of an outbox that no process uses, as its last commit left it. No record changes, but the store is opened,
+/// which locks it and lets sled write its own summaries. Where there is no outbox nothing is made.
 pub fn inspect(path: &Path) -> Result<Ledger, OpenError> {
-    let _lock = lock(path)?;
+    let _lock = match files::lock(path, false) {
+        Err(LockError::Io(source)) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::NotThere {
+                path: path.to_owned(),
+            });
+        }
+        lock => lock.map_err(|error| lock_error(path, error))?,
+    };
     let marker = Marker::read(path);
     let snapshot = Generations::snapshot(path).map_err(|error| OpenError::store(path, error))?;
     Ok(latest(snapshot, &marker).ledger)
@@ -408,8 +421,24 @@ fn make_dir(root: &Path) -> Result<(), OpenError> {
         .map_err(OpenError::io("make", root))
 }
 
+/// Takes the lock, and waits a little for it: [`inspect`] holds it for a moment.
 fn lock(root: &Path) -> Result<File, OpenError> {
-    files::lock(root).map_err(|error| match error {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
+    loop {
+        match files::lock(root, true) {
+            Err(LockError::Held(_)) if waited < PATIENCE => {
+                std::thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            lock => return lock.map_err(|error| lock_error(root, error)),
+        }
+    }
+}
+
+fn lock_error(root: &Path, error: LockError) -> OpenError {
+    match error {
         LockError::Held(pid) => OpenError::InUse {
             path: root.to_owned(),
             pid,
@@ -419,5 +448,5 @@ fn lock(root: &Path) -> Result<File, OpenError> {
             path: root.to_owned(),
             source,
         },
-    })
+    }
 }

@@ -106,6 +106,15 @@ pub(super) struct Found {
     pub(super) damaged: u64,
 }
 
+impl Found {
+    pub(super) fn newer_snapshot(&mut self, snapshot: Snapshot) {
+        let best = self.snapshot.as_ref().map(|best| best.ledger.commits);
+        if best < Some(snapshot.ledger.commits) {
+            self.snapshot = Some(snapshot);
+        }
+    }
+}
+
 /// The error and what it comes from, in one line.
 pub(super) fn words(error: &StoreError) -> String {
     match error {

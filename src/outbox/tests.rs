@@ -265,6 +265,27 @@ fn a_second_opener_is_refused_and_told_who_has_it() {
 }
 
 #[test]
+fn an_inspection_makes_nothing_and_does_not_keep_a_start_out() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = settings(&dir, NEVER);
+    for path in [dir.path(), &settings.path] {
+        assert!(matches!(inspect(path), Err(OpenError::NotThere { .. })));
+    }
+    assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 0);
+
+    open(&settings).0.close();
+    let Ok(inspecting) = files::lock(&settings.path, false) else {
+        panic!("it is free");
+    };
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(inspecting);
+    });
+    open(&settings).0.close();
+    release.join().expect("it only sleeps");
+}
+
+#[test]
 fn generations_come_and_go() {
     let dir = TempDir::new().expect("a directory");
     let settings = Settings {
