@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use super::book::{Commit, Place};
 use super::files;
-use super::group::{Snapshot, decode_records, decode_snapshot, encode_records, encode_snapshot};
+use super::group::{
+    DecodeError, Snapshot, decode_records, decode_snapshot, encode_records, encode_snapshot,
+};
 use super::record::{Record, RecordId};
 use super::store::{Found, FoundGroup, READ_TRIES, Store, StoreError, Written, words};
 
@@ -240,10 +242,11 @@ impl Generations {
                 Err(error) => return Err(error),
             };
             let value = guarded(&dir, "read", || generation.db.get(SNAPSHOT_KEY));
-            if let Ok(Some(value)) = value
-                && let Ok(snapshot) = decode_snapshot(&value)
-            {
-                found.newer_snapshot(snapshot);
+            if let Ok(Some(value)) = value {
+                match decode_snapshot(&value) {
+                    Ok(snapshot) => found.newer_snapshot(snapshot),
+                    Err(error) => refuse_newer(&dir, &error)?,
+                }
             }
         }
         Ok(found.snapshot)
@@ -279,24 +282,30 @@ impl Generations {
             if key == SNAPSHOT_KEY {
                 match decode_snapshot(&value) {
                     Ok(snapshot) => found.newer_snapshot(snapshot),
-                    Err(_) => bad.push((key, value)),
+                    Err(error) => {
+                        refuse_newer(&dir, &error)?;
+                        bad.push((key, value));
+                    }
                 }
                 continue;
             }
-            let group = id_of(&key).and_then(|first| {
-                let records = decode_records(first.epoch, &value).ok()?;
-                let place = Place {
-                    generation: number,
-                    first,
-                };
-                (records.first()?.id == first).then(|| FoundGroup {
-                    place,
-                    runs: runs(&records),
-                })
-            });
-            match group {
-                Some(group) => intact.push((group, value)),
-                None => bad.push((key, value)),
+            let records = id_of(&key).map(|first| (first, decode_records(first.epoch, &value)));
+            match records {
+                Some((first, Ok(records)))
+                    if records.first().is_some_and(|record| record.id == first) =>
+                {
+                    let place = Place {
+                        generation: number,
+                        first,
+                    };
+                    let runs = runs(&records);
+                    intact.push((FoundGroup { place, runs }, value));
+                }
+                Some((_, Err(error))) => {
+                    refuse_newer(&dir, &error)?;
+                    bad.push((key, value));
+                }
+                _ => bad.push((key, value)),
             }
         }
         for (key, value) in &bad {
@@ -593,6 +602,17 @@ fn guarded<T>(
     }
 }
 
+/// What a newer Tidegate wrote is left where it is, and the outbox shut: this one would drop it as damaged.
+fn refuse_newer(dir: &Path, error: &DecodeError) -> Result<(), StoreError> {
+    match error {
+        DecodeError::Version(version) => Err(StoreError::Newer {
+            path: dir.to_owned(),
+            version: *version,
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io {
@@ -675,6 +695,11 @@ fn injected_panic() {
 /// Changes one byte of a group so that sled does not notice.
 #[cfg(test)]
 pub(super) fn damage_group(dir: &Path, first: RecordId) {
+    change_group(dir, first, |value| value[value.len() / 2] ^= 1);
+}
+
+#[cfg(test)]
+pub(super) fn change_group(dir: &Path, first: RecordId, change: impl FnOnce(&mut [u8])) {
     let mut generation = Generation::open(dir.to_owned(), 0).expect("it opens");
     let mut value = generation
         .db
@@ -682,8 +707,7 @@ pub(super) fn damage_group(dir: &Path, first: RecordId) {
         .expect("readable")
         .expect("there")
         .to_vec();
-    let middle = value.len() / 2;
-    value[middle] ^= 1;
+    change(&mut value);
     generation
         .db
         .insert(key_of(first), value)

@@ -131,6 +131,12 @@ pub enum OpenError {
     )]
     NotThere { path: PathBuf },
     #[error(
+        "{} was written by a newer Tidegate, in version {version} of the format; it is left as it is. Install that \
+         Tidegate again, or set another path under [outbox]",
+        path.display()
+    )]
+    Newer { path: PathBuf, version: u8 },
+    #[error(
         "cannot {doing} {}; see that the disk is neither full nor read-only and that this user may write there",
         path.display()
     )]
@@ -162,6 +168,7 @@ impl OpenError {
                 path,
                 source,
             },
+            StoreError::Newer { path, version } => OpenError::Newer { path, version },
             other => OpenError::Io {
                 doing: "use",
                 path: root.to_owned(),

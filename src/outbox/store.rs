@@ -57,6 +57,8 @@ pub(super) enum StoreError {
     },
     #[error("{} is damaged", path.display())]
     Damaged { path: PathBuf, detail: String },
+    #[error("{} was written by a newer Tidegate", path.display())]
+    Newer { path: PathBuf, version: u8 },
     #[error("the records from {}/{} in {} cannot be used", first.epoch, first.seq, path.display())]
     Group {
         path: PathBuf,
@@ -85,7 +87,7 @@ impl StoreError {
 
     /// Whether what was written is lost, rather than out of reach for now.
     pub(super) fn is_damage(&self) -> bool {
-        !matches!(self, StoreError::Io { .. })
+        !matches!(self, StoreError::Io { .. } | StoreError::Newer { .. })
     }
 }
 
@@ -120,6 +122,7 @@ pub(super) fn words(error: &StoreError) -> String {
     match error {
         StoreError::Io { source, .. } => format!("{error}: {source}"),
         StoreError::Damaged { detail, .. } => format!("{error}: {detail}"),
+        StoreError::Newer { version, .. } => format!("{error}: it has version {version}"),
         StoreError::Group { source, .. } => format!("{error}: the group {source}"),
     }
 }

@@ -392,6 +392,26 @@ fn a_damaged_group_is_set_aside_and_the_rest_delivered() {
 }
 
 #[test]
+fn what_a_newer_version_wrote_is_left_alone_and_said() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = settings(&dir, NEVER);
+    let (outbox, _) = open(&settings);
+    append(&outbox, 0..3, 200);
+    outbox.close();
+    let generation = generations(&settings)[0].clone();
+    let first = RecordId { epoch: 1, seq: 1 };
+    generations::change_group(&generation, first, group::make_newer);
+    for _ in 0..2 {
+        let result = Outbox::open(settings.clone(), Clock::start());
+        let Err(error @ OpenError::Newer { version: 2, .. }) = result.map(|_| ()) else {
+            panic!("refused as newer");
+        };
+        assert!(error.to_string().contains("a newer Tidegate"), "{error}");
+    }
+    assert!(generation.exists() && !settings.path.join("damaged").exists());
+}
+
+#[test]
 fn damage_that_sled_notices_is_set_aside_and_the_start_goes_on() {
     let dir = TempDir::new().expect("a directory");
     let check = |name: &str, missing_max: u64, damage: &dyn Fn(&Path)| {
