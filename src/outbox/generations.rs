@@ -745,6 +745,21 @@ mod tests {
     }
 
     #[test]
+    fn reading_from_a_generation_that_was_removed_does_not_make_it_anew() {
+        let root = tempfile::TempDir::new().expect("a directory");
+        let (mut store, _) = Generations::open(root.path(), 1 << 20).expect("it opens");
+        let number = store.begin_generation().expect("there is room").number;
+        store.sizes.insert(number, 0);
+        store.remove(number);
+        let place = Place {
+            generation: number,
+            first: RecordId::default(),
+        };
+        assert!(store.read(place).is_err_and(|error| error.is_damage()));
+        assert!(!dir_of(root.path(), number).exists());
+    }
+
+    #[test]
     fn a_panic_when_sled_closes_a_store_stays_there() {
         let root = tempfile::TempDir::new().expect("a directory");
         let (mut store, _) = Generations::open(root.path(), 1 << 20).expect("it opens");

@@ -57,6 +57,9 @@ use crate::runtime::clock::Clock;
 /// Smaller than this an outbox would be nothing but the fixed costs of its generations.
 pub const MIN_SIZE: u64 = 8 * 1024 * 1024;
 
+/// No device starts so often: a larger epoch is damage, and counting on from it would come to an end.
+const EPOCH_MAX: u64 = 1 << 48;
+
 /// How an outbox is to behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -242,6 +245,7 @@ impl Claim {
                     .map(|marker| marker.epoch.max(marker.ledger.epoch)),
             )
             .chain(found.snapshot.iter().map(|snapshot| snapshot.ledger.epoch))
+            .filter(|epoch| *epoch < EPOCH_MAX)
             .max()
             .unwrap_or(0);
 
@@ -372,12 +376,9 @@ impl Outbox {
 impl Inner {
     fn end(&self, stop: Stop) {
         self.shared.stop(stop);
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        // Held until the thread has ended, so that of two that close at once neither returns before that.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("outbox: the storage thread had panicked; what was pending is lost");
         }
     }

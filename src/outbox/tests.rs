@@ -237,7 +237,14 @@ fn an_epoch_is_never_used_again() {
             fs::create_dir(path).expect("writable");
         }
     });
-    check("only the records left", 8, &|| {
+    check(
+        "the file beside it says that there were more than can be",
+        8,
+        &|| {
+            fs::write(&beside, u64::MAX.to_string()).expect("writable");
+        },
+    );
+    check("only the records left", 9, &|| {
         fs::remove_file(&beside).expect("removable");
         fs::write(root.join("marker.json"), b"{").expect("writable");
     });
@@ -283,6 +290,20 @@ fn an_inspection_makes_nothing_and_does_not_keep_a_start_out() {
     });
     open(&settings).0.close();
     release.join().expect("it only sleeps");
+}
+
+#[test]
+fn of_two_that_close_at_once_neither_returns_before_all_is_written() {
+    let dir = TempDir::new().expect("a directory");
+    let (outbox, _) = open(&settings(&dir, NEVER));
+    append(&outbox, 0..5000, 200);
+    let other = outbox.clone();
+    let closing = std::thread::spawn(move || other.close());
+    let left = outbox.close();
+    let others = closing.join().expect("it closes");
+    for ledger in [left, others] {
+        assert_eq!((ledger.pending, ledger.stored), (0, 5000));
+    }
 }
 
 #[test]
