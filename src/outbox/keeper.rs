@@ -213,9 +213,7 @@ impl<S: Store> Keeper<S> {
     pub(super) fn step(&mut self, now: Now) -> Option<Duration> {
         self.read_wanted(now);
         let is_due = |due: Option<Duration>| due.is_some_and(|due| due <= now.mono);
-        if is_due(self.shared.with(|book| book.dead_letters_due())) {
-            self.write_dead_letters(now);
-        }
+        self.write_due_dead_letters(now);
         let may_commit = self
             .trouble
             .is_none_or(|trouble| trouble.retry_at <= now.mono);
@@ -242,7 +240,7 @@ impl<S: Store> Keeper<S> {
             .shared
             .with(|book| book.has_pending() || book.is_dirty())
         {
-            failures += u32::from(!self.commit(now));
+            failures = if self.commit(now) { 0 } else { failures + 1 };
             if failures > 1 {
                 match self.shared.with(|book| book.ledger().pending) {
                     0 => tracing::error!(
@@ -391,6 +389,8 @@ impl<S: Store> Keeper<S> {
 
     fn write(&mut self, commit: Commit, now: Now) -> bool {
         let ledger = commit.snapshot.ledger;
+        // What the commit says is given up has its letter by now.
+        self.write_due_dead_letters(now);
         match self.store.commit(&commit) {
             Ok(written) => {
                 let settled = commit.settled.clone();
@@ -483,6 +483,13 @@ impl<S: Store> Keeper<S> {
                 "outbox: cannot write the marker in {}: {error}",
                 self.root.display()
             );
+        }
+    }
+
+    fn write_due_dead_letters(&mut self, now: Now) {
+        let due = self.shared.with(|book| book.dead_letters_due());
+        if due.is_some_and(|due| due <= now.mono) {
+            self.write_dead_letters(now);
         }
     }
 
@@ -766,6 +773,20 @@ mod tests {
         keeper.finish(at(61_000));
         let text = std::fs::read_to_string(&path).expect("written");
         assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_commit_that_says_a_record_is_given_up_comes_after_its_letter() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        append(&keeper, 2, at(0));
+        // As if it came between the two halves of a step.
+        keeper.shared.with(|book| {
+            let id = RecordId { epoch: 1, seq: 1 };
+            book.dead_letter(id, "no", Duration::ZERO, Timestamp::default());
+        });
+        assert!(keeper.commit(at(750)));
+        assert!(dir.path().join("dead-letters.jsonl").exists());
     }
 
     #[test]
