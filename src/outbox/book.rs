@@ -71,7 +71,7 @@ pub(super) struct Commit {
     pub(super) snapshot: Snapshot,
     /// Generations that may go once this is durable.
     pub(super) settled: Vec<u32>,
-    pub(super) dirty_since: Option<Duration>,
+    dirty_since: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -113,6 +113,8 @@ pub(super) struct Book {
     /// Since when the disk shows records as stored that are settled.
     dirty_since: Option<Duration>,
     dead_letters: VecDeque<DeadLetter>,
+    /// When to write them: later, if that failed.
+    dead_letters_due: Duration,
     ledger: Ledger,
 }
 
@@ -132,6 +134,7 @@ impl Book {
             settled: snapshot.settled,
             dirty_since: None,
             dead_letters: VecDeque::new(),
+            dead_letters_due: Duration::ZERO,
             ledger: Ledger {
                 epoch,
                 pending: 0,
@@ -197,7 +200,7 @@ impl Book {
             },
             draft,
         });
-        // One that is larger than all of the memory makes no room for itself by emptying it.
+        // What is larger than all of the memory goes by itself: nothing else would make room for it.
         if self.limits.when_full == WhenFull::DropOldest && size <= self.limits.max_pending {
             while self.pending_bytes + size > self.limits.max_pending
                 && let Some(oldest) = self.pending.first_key_value().map(|(seq, _)| *seq)
@@ -299,26 +302,39 @@ impl Book {
         }
     }
 
-    pub(super) fn has_dead_letters(&self) -> bool {
-        !self.dead_letters.is_empty()
+    pub(super) fn take_dead_letters(&mut self) -> VecDeque<DeadLetter> {
+        std::mem::take(&mut self.dead_letters)
     }
 
-    /// Dead letters that could not be written wait again, before those that came since.
-    pub(super) fn put_back_dead_letters(&mut self, mut letters: VecDeque<DeadLetter>) {
+    /// These could not be written: they come first again, but not before this time.
+    pub(super) fn put_back_dead_letters(
+        &mut self,
+        mut letters: VecDeque<DeadLetter>,
+        due: Duration,
+    ) {
         letters.append(&mut self.dead_letters);
         letters.truncate(MAX_DEAD_LETTERS);
         self.dead_letters = letters;
+        self.dead_letters_due = due;
     }
 
-    pub(super) fn take_dead_letters(&mut self) -> VecDeque<DeadLetter> {
-        std::mem::take(&mut self.dead_letters)
+    pub(super) fn dead_letters_due(&self) -> Option<Duration> {
+        (!self.dead_letters.is_empty()).then_some(self.dead_letters_due)
+    }
+
+    /// When there is something to write, whatever it is.
+    pub(super) fn due(&self) -> Option<Duration> {
+        [self.commit_due(), self.dead_letters_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When the next commit should start; `None` if there is nothing to write.
     ///
     /// That is when the oldest pending record is three quarters of an interval old, so that it is durable before a whole
     /// interval has passed; earlier if pending records take half the memory they may.
-    pub(super) fn due(&self) -> Option<Duration> {
+    pub(super) fn commit_due(&self) -> Option<Duration> {
         let oldest = self.pending.first_key_value().map(|(_, pending)| {
             if self.pending_bytes >= self.limits.max_pending / 2 {
                 Duration::ZERO
@@ -329,8 +345,12 @@ impl Book {
         let settled = self
             .dirty_since
             .map(|since| since + self.limits.commit.max(SETTLE_EVERY));
-        let letters = (!self.dead_letters.is_empty()).then_some(Duration::ZERO);
-        [oldest, settled, letters].into_iter().flatten().min()
+        [oldest, settled].into_iter().flatten().min()
+    }
+
+    /// The disk may not show what the books say.
+    pub(super) fn mark_dirty(&mut self, now: Duration) {
+        self.dirty_since.get_or_insert(now);
     }
 
     /// Whether the disk shows records as stored that are settled.
@@ -419,15 +439,15 @@ impl Book {
         self.raise_cursor();
     }
 
-    /// The commit failed: its records are still pending. It may be on disk all the same, so the next one must count as newer,
-    /// and there must be a next one, even if all its records are acknowledged before.
+    /// The commit failed: its records are still pending. It may be durable all the same, so what becomes of them has to be
+    /// written even if they are all settled by then.
     pub(super) fn failed(&mut self, commit: Commit, now: Duration) {
-        self.ledger.commits = commit.snapshot.ledger.commits;
-        self.dirty_since = commit.dirty_since.or(self.dirty_since).or(Some(now));
+        self.put_off(commit);
+        self.mark_dirty(now);
     }
 
     /// The commit was not tried.
-    pub(super) fn put_off(&mut self, commit: &Commit) {
+    pub(super) fn put_off(&mut self, commit: Commit) {
         self.dirty_since = commit.dirty_since.or(self.dirty_since);
     }
 
@@ -436,7 +456,13 @@ impl Book {
         for record in commit.groups.iter().flatten() {
             self.drop_pending(record.id.seq, Reason::OverflowDisk);
         }
-        self.put_off(&commit);
+        self.put_off(commit);
+    }
+
+    /// The generation with the oldest live record. After a rescue that need not be the one with the lowest number.
+    pub(super) fn oldest_generation(&self) -> Option<u32> {
+        let (_, group) = self.groups.first_key_value()?;
+        Some(group.generation)
     }
 
     /// Gives up what is live in a generation.

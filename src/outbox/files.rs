@@ -2,7 +2,6 @@
 //!
 //! What must survive a power cut is written to a new file, synced, renamed over the old one, and the directory synced.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::DeadLetter;
 use super::ledger::Ledger;
-use super::record::{Record, RecordId};
+use super::record::RecordId;
 
 pub(super) const DAMAGED: &str = "damaged";
 const RESERVE_BYTES: usize = 1024 * 1024;
@@ -42,17 +41,17 @@ impl Marker {
     }
 }
 
-/// Whether there has ever been an outbox in this directory.
-pub(super) fn is_outbox(root: &Path) -> bool {
-    root.join("lock").exists()
-}
-
-/// The file beside the outbox that keeps the epoch when the outbox is deleted.
+/// The file beside the outbox that keeps the epoch when the outbox is deleted. A path that ends without a name, such as
+/// `.`, is resolved first; only for the root of the file system does the file lie inside.
 pub(super) fn epoch_path(root: &Path) -> PathBuf {
-    // Not simply the path with an ending: `outbox/` would put the file inside, where it is deleted together with it.
-    let mut name = root.file_name().unwrap_or(OsStr::new("outbox")).to_owned();
-    name.push(".epoch");
-    root.with_file_name(name)
+    let beside = |path: &Path| {
+        let mut name = path.file_name()?.to_owned();
+        name.push(".epoch");
+        Some(path.with_file_name(name))
+    };
+    beside(root)
+        .or_else(|| beside(&root.canonicalize().ok()?))
+        .unwrap_or_else(|| root.join("outbox.epoch"))
 }
 
 /// The last epoch, or 0 if there is none that can be read.
@@ -124,12 +123,12 @@ pub(super) enum LockError {
     Io(io::Error),
 }
 
-/// Takes the lock of an outbox. It is released when the file is closed.
-pub(super) fn lock(root: &Path) -> Result<File, LockError> {
+/// Takes the lock of an outbox, and makes its file if `is_new_too`. It is released when the file is closed.
+pub(super) fn lock(root: &Path, is_new_too: bool) -> Result<File, LockError> {
     let mut file = File::options()
         .read(true)
         .write(true)
-        .create(true)
+        .create(is_new_too)
         .truncate(false)
         .open(root.join("lock"))
         .map_err(LockError::Io)?;
@@ -227,15 +226,15 @@ struct LetterLine<'a> {
 /// Appends letters to `dead-letters.jsonl` and syncs it. Long payloads are cut; `payload_bytes` is the true length.
 pub(super) fn write_dead_letters<'a>(
     root: &Path,
-    letters: impl Iterator<Item = (&'a DeadLetter, Option<&'a Record>)>,
+    letters: impl IntoIterator<Item = &'a DeadLetter>,
 ) -> io::Result<()> {
     let path = root.join("dead-letters.jsonl");
     if fs::metadata(&path).is_ok_and(|data| data.len() >= DEAD_LETTERS_BYTES) {
         fs::rename(&path, root.join("dead-letters.1.jsonl"))?;
     }
     let mut lines = Vec::new();
-    for (letter, record) in letters {
-        let draft = record.map(|record| &record.draft);
+    for letter in letters {
+        let draft = letter.record.as_ref().map(|record| &record.draft);
         let line = LetterLine {
             epoch: letter.id.epoch,
             seq: letter.id.seq,
@@ -255,4 +254,25 @@ pub(super) fn write_dead_letters<'a>(
     let mut file = File::options().append(true).create(true).open(&path)?;
     file.write_all(&lines)?;
     file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_lies_beside_the_outbox_however_its_path_is_written() {
+        let check = |root: &str, expected: &str| {
+            assert_eq!(epoch_path(Path::new(root)), Path::new(expected), "{root}");
+        };
+        check("outbox", "outbox.epoch");
+        check("outbox/", "outbox.epoch");
+        check("/var/lib/outbox/.", "/var/lib/outbox.epoch");
+        check("/var/lib/out.box", "/var/lib/out.box.epoch");
+        check("/", "/outbox.epoch");
+        let here = std::env::current_dir().expect("there is one");
+        let beside = format!("{}.epoch", here.display());
+        check(".", &beside);
+        check("src/..", &beside);
+    }
 }

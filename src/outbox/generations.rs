@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use super::book::{Commit, Place};
 use super::files;
-use super::group::{Snapshot, decode_records, decode_snapshot, encode_records, encode_snapshot};
+use super::group::{
+    DecodeError, Snapshot, decode_records, decode_snapshot, encode_records, encode_snapshot,
+};
 use super::record::{Record, RecordId};
 use super::store::{Found, FoundGroup, READ_TRIES, Store, StoreError, Written, words};
 
@@ -31,11 +34,38 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Between tries to open what a bad medium does not give.
 const READ_PAUSE: Duration = Duration::from_millis(100);
 
+/// A sled store that may be dropped anywhere: sled syncs its file when it closes, and panics if that fails.
+struct Db(Option<sled::Db>);
+
+impl Deref for Db {
+    type Target = sled::Db;
+
+    fn deref(&self) -> &sled::Db {
+        self.0
+            .as_ref()
+            .expect("it is taken only when it is dropped")
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let close = || {
+            drop(db);
+            #[cfg(test)]
+            injected_panic();
+        };
+        if catch_unwind(AssertUnwindSafe(close)).is_err() {
+            tracing::warn!("outbox: sled panicked when it closed a store");
+        }
+    }
+}
+
 /// One sled store.
 struct Generation {
     number: u32,
     dir: PathBuf,
-    db: sled::Db,
+    db: Db,
     file: File,
     blobs: BTreeSet<std::ffi::OsString>,
 }
@@ -82,7 +112,7 @@ impl Generation {
                     tries += 1;
                     std::thread::sleep(LOCK_PAUSE);
                 }
-                other => break other?,
+                other => break Db(Some(other?)),
             }
         };
         let file = File::open(&file_path).map_err(io_error("open", &file_path))?;
@@ -201,9 +231,10 @@ impl Generations {
         Ok((store, found))
     }
 
-    /// The newest snapshot, and nothing else.
+    /// The newest snapshot, and nothing else. After a rescue that is not the one of the newest generation.
     pub(super) fn snapshot(root: &Path) -> Result<Option<Snapshot>, StoreError> {
-        for number in list(root)?.into_iter().rev() {
+        let mut found = Found::default();
+        for number in list(root)? {
             let dir = dir_of(root, number);
             let generation = match Generation::open_existing(&dir, number) {
                 Ok(generation) => generation,
@@ -211,13 +242,14 @@ impl Generations {
                 Err(error) => return Err(error),
             };
             let value = guarded(&dir, "read", || generation.db.get(SNAPSHOT_KEY));
-            if let Ok(Some(value)) = value
-                && let Ok(snapshot) = decode_snapshot(&value)
-            {
-                return Ok(Some(snapshot));
+            if let Ok(Some(value)) = value {
+                match decode_snapshot(&value) {
+                    Ok(snapshot) => found.newer_snapshot(snapshot),
+                    Err(error) => refuse_newer(&dir, &error)?,
+                }
             }
         }
-        Ok(None)
+        Ok(found.snapshot)
     }
 
     fn take_in(
@@ -249,30 +281,31 @@ impl Generations {
         for (key, value) in entries {
             if key == SNAPSHOT_KEY {
                 match decode_snapshot(&value) {
-                    Ok(snapshot) => {
-                        let best = found.snapshot.as_ref().map(|best| best.ledger.commits);
-                        if best < Some(snapshot.ledger.commits) {
-                            found.snapshot = Some(snapshot);
-                        }
+                    Ok(snapshot) => found.newer_snapshot(snapshot),
+                    Err(error) => {
+                        refuse_newer(&dir, &error)?;
+                        bad.push((key, value));
                     }
-                    Err(_) => bad.push((key, value)),
                 }
                 continue;
             }
-            let group = id_of(&key).and_then(|first| {
-                let records = decode_records(first.epoch, &value).ok()?;
-                let place = Place {
-                    generation: number,
-                    first,
-                };
-                (records.first()?.id == first).then(|| FoundGroup {
-                    place,
-                    runs: runs(&records),
-                })
-            });
-            match group {
-                Some(group) => intact.push((group, value)),
-                None => bad.push((key, value)),
+            let records = id_of(&key).map(|first| (first, decode_records(first.epoch, &value)));
+            match records {
+                Some((first, Ok(records)))
+                    if records.first().is_some_and(|record| record.id == first) =>
+                {
+                    let place = Place {
+                        generation: number,
+                        first,
+                    };
+                    let runs = runs(&records);
+                    intact.push((FoundGroup { place, runs }, value));
+                }
+                Some((_, Err(error))) => {
+                    refuse_newer(&dir, &error)?;
+                    bad.push((key, value));
+                }
+                _ => bad.push((key, value)),
             }
         }
         for (key, value) in &bad {
@@ -469,7 +502,7 @@ impl Store for Generations {
             }
             Err(error) => {
                 let dir = writer.dir.clone();
-                close(writer);
+                drop(writer);
                 if is_first {
                     let _ = fs::remove_dir_all(&dir);
                 }
@@ -505,9 +538,7 @@ impl Store for Generations {
 
     fn set_aside(&mut self, generation: u32) {
         for place in [&mut self.reader, &mut self.writer] {
-            if let Some(open) = place.take_if(|open| open.number == generation) {
-                close(open);
-            }
+            drop(place.take_if(|open| open.number == generation));
         }
         if let Err(error) = self.move_aside(generation) {
             tracing::warn!("outbox: {}", words(&error));
@@ -519,9 +550,7 @@ impl Store for Generations {
     }
 
     fn remove(&mut self, generation: u32) {
-        if let Some(reader) = self.reader.take_if(|reader| reader.number == generation) {
-            close(reader);
-        }
+        drop(self.reader.take_if(|reader| reader.number == generation));
         let dir = dir_of(&self.root, generation);
         match fs::remove_dir_all(&dir) {
             Ok(()) => {
@@ -536,13 +565,6 @@ impl Store for Generations {
 
     fn disk_bytes(&self) -> u64 {
         self.sizes.values().sum()
-    }
-}
-
-/// sled may panic when it closes a store that had an error.
-fn close(generation: Generation) {
-    if catch_unwind(AssertUnwindSafe(|| drop(generation))).is_err() {
-        tracing::debug!("outbox: sled panicked when it closed a store");
     }
 }
 
@@ -577,6 +599,17 @@ fn guarded<T>(
         }),
         Ok(Err(error)) => Err(damaged(error.to_string())),
         Err(_) => Err(damaged("sled panicked".to_owned())),
+    }
+}
+
+/// What a newer Tidegate wrote is left where it is, and the outbox shut: this one would drop it as damaged.
+fn refuse_newer(dir: &Path, error: &DecodeError) -> Result<(), StoreError> {
+    match error {
+        DecodeError::Version(version) => Err(StoreError::Newer {
+            path: dir.to_owned(),
+            version: *version,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -649,9 +682,24 @@ fn injected_fault(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    static PANICS_AT_CLOSE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(test)]
+fn injected_panic() {
+    assert!(!PANICS_AT_CLOSE.get(), "as sled does on a bad disk");
+}
+
 /// Changes one byte of a group so that sled does not notice.
 #[cfg(test)]
 pub(super) fn damage_group(dir: &Path, first: RecordId) {
+    change_group(dir, first, |value| value[value.len() / 2] ^= 1);
+}
+
+#[cfg(test)]
+pub(super) fn change_group(dir: &Path, first: RecordId, change: impl FnOnce(&mut [u8])) {
     let mut generation = Generation::open(dir.to_owned(), 0).expect("it opens");
     let mut value = generation
         .db
@@ -659,11 +707,71 @@ pub(super) fn damage_group(dir: &Path, first: RecordId) {
         .expect("readable")
         .expect("there")
         .to_vec();
-    let middle = value.len() / 2;
-    value[middle] ^= 1;
+    change(&mut value);
     generation
         .db
         .insert(key_of(first), value)
         .expect("writable");
     generation.sync().expect("writable");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::ledger::Ledger;
+
+    #[test]
+    fn the_newest_snapshot_is_found_wherever_it_lies() {
+        let root = tempfile::TempDir::new().expect("a directory");
+        let (mut store, _) = Generations::open(root.path(), 1 << 20).expect("it opens");
+        for commits in [5, 9, 7] {
+            let mut generation = store.begin_generation().expect("there is room");
+            let ledger = Ledger {
+                commits,
+                ..Ledger::default()
+            };
+            let snapshot = Snapshot {
+                ledger,
+                ..Snapshot::default()
+            };
+            generation
+                .db
+                .insert(SNAPSHOT_KEY, encode_snapshot(&snapshot))
+                .expect("writable");
+            generation.sync().expect("writable");
+        }
+        let snapshot = Generations::snapshot(root.path()).expect("readable");
+        assert_eq!(snapshot.expect("there are three").ledger.commits, 9);
+    }
+
+    #[test]
+    fn reading_from_a_generation_that_was_removed_does_not_make_it_anew() {
+        let root = tempfile::TempDir::new().expect("a directory");
+        let (mut store, _) = Generations::open(root.path(), 1 << 20).expect("it opens");
+        let number = store.begin_generation().expect("there is room").number;
+        store.sizes.insert(number, 0);
+        store.remove(number);
+        let place = Place {
+            generation: number,
+            first: RecordId::default(),
+        };
+        assert!(store.read(place).is_err_and(|error| error.is_damage()));
+        assert!(!dir_of(root.path(), number).exists());
+    }
+
+    #[test]
+    fn a_panic_when_sled_closes_a_store_stays_there() {
+        let root = tempfile::TempDir::new().expect("a directory");
+        let (mut store, _) = Generations::open(root.path(), 1 << 20).expect("it opens");
+        PANICS_AT_CLOSE.set(true);
+        for _ in 0..2 {
+            let generation = store.begin_generation().expect("there is room");
+            store.sizes.insert(generation.number, 0);
+            drop(generation);
+        }
+        for number in [1, 2, 1] {
+            store.generation(number).expect("it opens");
+        }
+        PANICS_AT_CLOSE.set(false);
+    }
 }

@@ -31,6 +31,7 @@ pub(super) struct Snapshot {
 pub(super) enum DecodeError {
     #[error("is too short to be a group")]
     Short,
+    /// It is intact, but of a format that is not known here.
     #[error("has version {0}, which this version of Tidegate does not know")]
     Version(u8),
     #[error("has the wrong checksum")]
@@ -116,15 +117,22 @@ fn seal(mut value: Vec<u8>) -> Vec<u8> {
     value
 }
 
+/// Makes it look as if a newer Tidegate had written it.
+#[cfg(test)]
+pub(super) fn make_newer(value: &mut [u8]) {
+    value[0] = VERSION + 1;
+}
+
 fn unseal(value: &[u8]) -> Result<&[u8], DecodeError> {
     let (header, body) = value
         .split_first_chunk::<HEADER>()
         .ok_or(DecodeError::Short)?;
     let [version, crc @ ..] = *header;
-    if version != VERSION {
-        Err(DecodeError::Version(version))
-    } else if u32::from_be_bytes(crc) != crc32fast::hash(body) {
+    if u32::from_be_bytes(crc) != crc32fast::hash(body) {
         Err(DecodeError::Checksum)
+    } else if version != VERSION {
+        // The header stays as it is in every version, so this is no damage.
+        Err(DecodeError::Version(version))
     } else {
         Ok(body)
     }

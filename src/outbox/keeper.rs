@@ -6,8 +6,6 @@
 //! Terms: *trouble* is the state after a failed commit, until one succeeds. Records stay pending meanwhile, within the
 //! memory they may use.
 
-use std::collections::VecDeque;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,12 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::book::{Book, Commit, DeadLetter, Place, WhenFull};
+use super::book::{Book, Commit, Place, WhenFull};
 use super::files::{self, Marker};
 use super::group::size_of;
 use super::ledger::{Ledger, Reason};
 use super::record::RecordId;
-use super::store::{READ_TRIES, Store, StoreError, Written, words};
+use super::store::{self, READ_TRIES, Store, StoreError, Written, words};
 use crate::runtime::clock::{Clock, Now};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -91,10 +89,6 @@ impl Shared {
         result
     }
 
-    fn is_stopping(&self) -> bool {
-        self.state().stop.is_some()
-    }
-
     pub(super) fn stop(&self, stop: Stop) {
         self.state().stop.get_or_insert(stop);
         self.work.notify_one();
@@ -108,6 +102,8 @@ pub(super) struct Keeper<S> {
     max_size: u64,
     when_full: WhenFull,
     trouble: Option<Trouble>,
+    /// After a panic, nothing is done until then.
+    rests_until: Duration,
     unread: Option<Unread>,
     marker_at: Option<Duration>,
     /// When to make the reserve again, if there is none.
@@ -146,22 +142,17 @@ impl<S: Store> Keeper<S> {
             max_size,
             when_full,
             trouble: None,
+            rests_until: Duration::ZERO,
             unread: None,
             marker_at: None,
             reserve_at: (!has_reserve).then_some(Duration::ZERO),
         }
     }
 
-    /// Runs until it is told to stop. sled panics where it should return an error, also when it is dropped; the outbox
-    /// survives that.
+    /// Runs until it is told to stop.
     pub(super) fn run(mut self, clock: &Clock) {
         loop {
-            let step = catch_unwind(AssertUnwindSafe(|| self.step(clock.now())));
-            let next = step.unwrap_or_else(|_| {
-                tracing::error!("outbox: the store failed badly; trying again");
-                self.pause(clock.now());
-                Some(clock.now().mono + RETRY_MIN)
-            });
+            let next = self.guarded_step(clock.now());
             let shared = self.shared.clone();
             let mut state = shared.state();
             while state.stop.is_none() && !state.is_poked {
@@ -188,48 +179,77 @@ impl<S: Store> Keeper<S> {
             drop(state);
             match stop {
                 None => {}
-                Some(Stop::Close) => {
-                    if catch_unwind(AssertUnwindSafe(|| self.finish(clock.now()))).is_err() {
-                        tracing::error!("outbox: the store failed badly at the last commit");
-                    }
-                    return;
-                }
+                Some(Stop::Close) => return self.finish(clock.now()),
                 Some(Stop::Abandon) => return,
             }
         }
     }
 
-    /// Does what is due. Returns when there will be something to do again, if nothing happens before.
-    pub(super) fn step(&mut self, now: Now) -> Option<Duration> {
-        self.read_wanted(now);
-        if self
-            .trouble
-            .is_none_or(|trouble| trouble.retry_at <= now.mono)
-        {
-            let is_due = |book: &mut Book| book.due().is_some_and(|due| due <= now.mono);
-            // Under overload there is always a commit due: reading must have its turn, and so must a stop.
-            while self.shared.with(is_due) && self.commit(now) && !self.shared.is_stopping() {
-                self.read_wanted(now);
+    /// A step that panics, as sled may, is a failure like others: it is tried again later.
+    fn guarded_step(&mut self, now: Now) -> Option<Duration> {
+        if now.mono < self.rests_until {
+            return Some(self.rests_until);
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.step(now))) {
+            Ok(next) => next,
+            Err(_) => {
+                self.pause(now);
+                self.rests_until =
+                    now.mono + self.trouble.map_or(RETRY_MIN, |trouble| trouble.pause);
+                tracing::error!(
+                    "outbox: the storage thread panicked, which is a fault of Tidegate; trying again by itself"
+                );
+                // What a commit in progress was to say is said again.
+                self.shared.with(|book| book.mark_dirty(now.mono));
+                // A reader whose group was being read asks for it again.
+                self.shared.changed.notify_one();
+                Some(self.rests_until)
             }
         }
-        let commit_at = self.shared.with(|book| book.due()).map(|due| {
+    }
+
+    /// Does what is due, and one commit at most, so that under load readers and a stop get their turn. Returns when there
+    /// will be something to do again, if nothing happens before.
+    pub(super) fn step(&mut self, now: Now) -> Option<Duration> {
+        self.read_wanted(now);
+        let is_due = |due: Option<Duration>| due.is_some_and(|due| due <= now.mono);
+        self.write_due_dead_letters(now);
+        let may_commit = self
+            .trouble
+            .is_none_or(|trouble| trouble.retry_at <= now.mono);
+        if may_commit && is_due(self.shared.with(|book| book.commit_due())) {
+            self.commit(now);
+        }
+        let (commit_due, letters_at) = self
+            .shared
+            .with(|book| (book.commit_due(), book.dead_letters_due()));
+        let commit_at = commit_due.map(|due| {
             self.trouble
                 .map_or(due, |trouble| trouble.retry_at.max(due))
         });
         let read_at = self.unread.map(|unread| unread.retry_at);
-        [commit_at, read_at].into_iter().flatten().min()
+        [commit_at, letters_at, read_at].into_iter().flatten().min()
     }
 
     /// Writes what is left, whether it is due or not.
     fn finish(&mut self, now: Now) {
+        self.write_dead_letters(now);
+        // The first failure may have freed the reserve, and the next commit goes to another generation.
+        let mut failures = 0;
         while self
             .shared
-            .with(|book| book.has_pending() || book.is_dirty() || book.has_dead_letters())
+            .with(|book| book.has_pending() || book.is_dirty())
         {
-            // The first failure may have freed the reserve.
-            if !self.commit(now) && !self.commit(now) {
-                let lost = self.shared.with(|book| book.ledger().pending);
-                tracing::error!("outbox: the last commit failed; {lost} records are lost with it");
+            failures = if self.commit(now) { 0 } else { failures + 1 };
+            if failures > 1 {
+                match self.shared.with(|book| book.ledger().pending) {
+                    0 => tracing::error!(
+                        "outbox: what was acknowledged last could not be written; it will be sent again"
+                    ),
+                    lost => {
+                        tracing::error!("outbox: {lost} records could not be written and are lost")
+                    }
+                }
                 return;
             }
         }
@@ -310,16 +330,7 @@ impl<S: Store> Keeper<S> {
     /// Writes one commit. Returns whether it went well.
     fn commit(&mut self, now: Now) -> bool {
         let generations = self.store.generations();
-        let (commit, letters) = self
-            .shared
-            .with(|book| (book.begin(generations), book.take_dead_letters()));
-        if let Err(error) = self.write_dead_letters(&letters) {
-            let (count, root) = (letters.len(), self.root.display());
-            tracing::warn!(
-                "outbox: cannot write {count} dead letters in {root}: {error}; trying again with the next commit"
-            );
-            self.shared.with(|book| book.put_back_dead_letters(letters));
-        }
+        let commit = self.shared.with(|book| book.begin(generations));
         if commit.groups.is_empty() || self.has_room(&commit) {
             return self.write(commit, now);
         }
@@ -329,7 +340,7 @@ impl<S: Store> Keeper<S> {
                 true
             }
             WhenFull::DropOldest => {
-                self.shared.with(|book| book.put_off(&commit));
+                self.shared.with(|book| book.put_off(commit));
                 self.make_room(now)
             }
         }
@@ -345,7 +356,12 @@ impl<S: Store> Keeper<S> {
 
     /// Gives up the oldest generation. That is synced before its files go, so that the ledger tells why they went.
     fn make_room(&mut self, now: Now) -> bool {
-        let Some(oldest) = self.store.generations().first().copied() else {
+        let generations = self.store.generations();
+        let Some(oldest) = self
+            .shared
+            .with(|book| book.oldest_generation())
+            .or(generations.first().copied())
+        else {
             return true;
         };
         let dropped = self
@@ -355,7 +371,7 @@ impl<S: Store> Keeper<S> {
         if !self.write_books(now) {
             return false;
         }
-        let is_gone = self.store.generations().first() != Some(&oldest);
+        let is_gone = !self.store.generations().contains(&oldest);
         if !is_gone {
             // Its files cannot be removed. Dropping more would not help.
             self.pause(now);
@@ -373,6 +389,8 @@ impl<S: Store> Keeper<S> {
 
     fn write(&mut self, commit: Commit, now: Now) -> bool {
         let ledger = commit.snapshot.ledger;
+        // What the commit says is given up has its letter by now.
+        self.write_due_dead_letters(now);
         match self.store.commit(&commit) {
             Ok(written) => {
                 let settled = commit.settled.clone();
@@ -391,9 +409,8 @@ impl<S: Store> Keeper<S> {
                 true
             }
             Err(error) => {
-                let had_settled = commit.dirty_since.is_some();
                 self.shared.with(|book| book.failed(commit, now.mono));
-                self.after_failure(&error, had_settled, now);
+                self.after_failure(&error, now);
                 false
             }
         }
@@ -416,7 +433,7 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    fn after_failure(&mut self, error: &StoreError, had_settled: bool, now: Now) {
+    fn after_failure(&mut self, error: &StoreError, now: Now) {
         if self.trouble.is_none() {
             let what_to_do = if error.is_disk_full() {
                 "free some space on this disk"
@@ -432,8 +449,10 @@ impl<S: Store> Keeper<S> {
         self.pause(now);
         if error.is_disk_full() && self.release_reserve(now) {
             // With the reserve there may be room to say what is settled, and so to free whole generations.
-            if had_settled {
-                self.write_books(now);
+            let trouble = self.trouble;
+            if self.shared.with(|book| book.is_dirty()) && !self.write_books(now) {
+                // It was the same failure.
+                self.trouble = trouble;
             }
         }
     }
@@ -467,24 +486,40 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Before the commit that says they are settled: a crash in between repeats a line rather than losing one.
-    fn write_dead_letters(&mut self, letters: &VecDeque<DeadLetter>) -> io::Result<()> {
-        if letters.is_empty() {
-            return Ok(());
+    fn write_due_dead_letters(&mut self, now: Now) {
+        let due = self.shared.with(|book| book.dead_letters_due());
+        if due.is_some_and(|due| due <= now.mono) {
+            self.write_dead_letters(now);
         }
-        let mut records = Vec::new();
-        for letter in letters {
-            let mut record = letter.record.clone();
-            if record.is_none()
+    }
+
+    /// Before the commit that says they are settled: a crash in between repeats a line rather than losing one.
+    fn write_dead_letters(&mut self, now: Now) {
+        let mut letters = self.shared.with(Book::take_dead_letters);
+        if letters.is_empty() {
+            return;
+        }
+        for letter in &mut letters {
+            if letter.record.is_none()
                 && let Some(place) = letter.place
                 && let Ok(group) = self.store.read(place)
             {
-                record = group.into_iter().find(|record| record.id == letter.id);
+                letter.record = group.into_iter().find(|record| record.id == letter.id);
             }
-            records.push(record);
         }
-        let lines = letters.iter().zip(records.iter().map(Option::as_deref));
-        files::write_dead_letters(&self.root, lines)
+        let mut result = files::write_dead_letters(&self.root, &letters);
+        if result.as_ref().is_err_and(store::is_disk_full) && self.release_reserve(now) {
+            result = files::write_dead_letters(&self.root, &letters);
+        }
+        if let Err(error) = result {
+            tracing::warn!(
+                "outbox: cannot write {} dead letters in {}: {error}; trying again",
+                letters.len(),
+                self.root.display()
+            );
+            self.shared
+                .with(|book| book.put_back_dead_letters(letters, now.mono + RETRY_MAX));
+        }
     }
 }
 
@@ -507,8 +542,11 @@ mod tests {
     struct Fake {
         fault: Option<io::ErrorKind>,
         bad_medium: bool,
+        panics: bool,
         set_aside: Vec<u32>,
         root: PathBuf,
+        disk_bytes: u64,
+        removed: Vec<u32>,
         commits: usize,
         records: Vec<Arc<Record>>,
     }
@@ -535,6 +573,7 @@ mod tests {
     impl Store for Fake {
         fn commit(&mut self, commit: &Commit) -> Result<Written, StoreError> {
             self.check()?;
+            assert!(!self.panics, "as sled may");
             self.commits += 1;
             self.records.extend(commit.groups.iter().flatten().cloned());
             Ok(Written {
@@ -564,13 +603,16 @@ mod tests {
         }
 
         fn generations(&self) -> Vec<u32> {
-            vec![1]
+            (1..=3).filter(|n| !self.removed.contains(n)).collect()
         }
 
-        fn remove(&mut self, _: u32) {}
+        fn remove(&mut self, generation: u32) {
+            self.removed.push(generation);
+            self.disk_bytes = 0;
+        }
 
         fn disk_bytes(&self) -> u64 {
-            0
+            self.disk_bytes
         }
     }
 
@@ -669,6 +711,113 @@ mod tests {
                 "there is a reserve again"
             );
         }
+    }
+
+    #[test]
+    fn a_panic_is_tried_again_later_and_loses_nothing() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        append(&keeper, 1, at(0));
+        keeper.step(at(750));
+        let stored = RecordId { epoch: 1, seq: 1 };
+        keeper
+            .shared
+            .with(|book| book.acknowledge(stored, at(800).mono));
+        append(&keeper, 3, at(800));
+        keeper.store.panics = true;
+        assert_eq!(keeper.guarded_step(at(2_000)), Some(at(3_000).mono));
+        assert_eq!(keeper.guarded_step(at(3_000)), Some(at(5_000).mono));
+        keeper.store.panics = false;
+        assert!(keeper.shared.with(|book| book.is_dirty()));
+        assert_eq!(keeper.guarded_step(at(5_000)), None);
+        let ledger = keeper.shared.with(|book| book.ledger());
+        assert_eq!((ledger.stored, ledger.pending), (3, 0));
+    }
+
+    #[test]
+    fn under_load_a_step_commits_once_so_that_readers_and_a_stop_get_their_turn() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = reopened(dir.path());
+        keeper.shared.with(|book| book.wanted());
+        append(&keeper, 50, at(900));
+        let before = keeper.store.commits;
+        for step in 1..=3 {
+            let next = keeper.step(at(900));
+            assert_eq!(keeper.store.commits - before, step);
+            assert!(next.is_some_and(|next| next <= at(900).mono), "at once");
+        }
+        assert!(keeper.shared.with(|book| book.peek(None, 10)).is_empty());
+        keeper.step(at(900));
+        assert_eq!(keeper.shared.with(|book| book.peek(None, 3)).len(), 3);
+    }
+
+    #[test]
+    fn dead_letters_are_written_at_close_and_again_if_that_failed() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        let path = dir.path().join("dead-letters.jsonl");
+        std::fs::create_dir(&path).expect("writable");
+        append(&keeper, 2, at(0));
+        let give_up = |keeper: &Keeper<Fake>, seq| {
+            let id = RecordId { epoch: 1, seq };
+            keeper
+                .shared
+                .update(|book| book.dead_letter(id, "no", Duration::ZERO, Timestamp::default()));
+        };
+        give_up(&keeper, 1);
+        let retry_at = keeper.step(at(0)).expect("the other record is pending");
+        assert!(retry_at > at(0).mono, "not again at once");
+        std::fs::remove_dir(&path).expect("removable");
+        keeper.step(at(60_000));
+        give_up(&keeper, 2);
+        keeper.finish(at(61_000));
+        let text = std::fs::read_to_string(&path).expect("written");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_commit_that_says_a_record_is_given_up_comes_after_its_letter() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        append(&keeper, 2, at(0));
+        // As if it came between the two halves of a step.
+        keeper.shared.with(|book| {
+            let id = RecordId { epoch: 1, seq: 1 };
+            book.dead_letter(id, "no", Duration::ZERO, Timestamp::default());
+        });
+        assert!(keeper.commit(at(750)));
+        assert!(dir.path().join("dead-letters.jsonl").exists());
+    }
+
+    #[test]
+    fn what_makes_room_is_the_generation_with_the_oldest_records_whatever_its_number() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        keeper.shared.with(|book| {
+            for (generation, seq) in [(3, 1), (2, 2), (1, 3)] {
+                let first = RecordId { epoch: 0, seq };
+                book.found(Place { generation, first }, &[(seq, seq)]);
+            }
+            book.reconcile(0, Duration::ZERO);
+        });
+        keeper.store.disk_bytes = 1 << 40;
+        append(&keeper, 1, at(0));
+        keeper.step(at(750));
+        assert_eq!(keeper.store.removed, [3]);
+        let ledger = keeper.shared.with(|book| book.ledger());
+        assert_eq!((ledger.stored, ledger.dropped_overflow_disk), (2, 1));
+    }
+
+    #[test]
+    fn a_close_on_a_full_disk_uses_the_reserve() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        files::make_reserve(dir.path()).expect("there is room");
+        keeper.store.root = dir.path().to_owned();
+        keeper.store.fault = Some(io::ErrorKind::StorageFull);
+        append(&keeper, 3, at(0));
+        keeper.finish(at(100));
+        assert_eq!(keeper.store.records.len(), 3);
     }
 
     /// A keeper just opened on three records, of which none is in memory and a reader waits for all.

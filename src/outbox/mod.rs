@@ -39,7 +39,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use book::WhenFull;
 pub use ledger::Ledger;
@@ -56,6 +56,9 @@ use crate::runtime::clock::Clock;
 
 /// Smaller than this an outbox would be nothing but the fixed costs of its generations.
 pub const MIN_SIZE: u64 = 8 * 1024 * 1024;
+
+/// No device starts so often: a larger epoch is damage, and counting on from it would come to an end.
+const EPOCH_MAX: u64 = 1 << 48;
 
 /// How an outbox is to behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +129,17 @@ pub enum OpenError {
     )]
     InUse { path: PathBuf, pid: Option<u32> },
     #[error(
+        "there is no outbox in {}; it is made when Tidegate runs with this path under [outbox]",
+        path.display()
+    )]
+    NotThere { path: PathBuf },
+    #[error(
+        "{} was written by a newer Tidegate, in version {version} of the format; it is left as it is. Install that \
+         Tidegate again, or set another path under [outbox]",
+        path.display()
+    )]
+    Newer { path: PathBuf, version: u8 },
+    #[error(
         "cannot {doing} {}; see that the disk is neither full nor read-only and that this user may write there",
         path.display()
     )]
@@ -157,6 +171,7 @@ impl OpenError {
                 path,
                 source,
             },
+            StoreError::Newer { path, version } => OpenError::Newer { path, version },
             other => OpenError::Io {
                 doing: "use",
                 path: root.to_owned(),
@@ -179,9 +194,6 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How long a claim waits for one who has the outbox only for a moment.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// The sole right to an outbox, before it is opened. Taking it is quick; opening may take seconds.
 #[derive(Debug)]
 pub struct Claim {
@@ -190,19 +202,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Makes the directory, if need be, and takes its lock; an error if another process has it.
+    /// Makes the directory, if need be, and takes its lock; an error if another process has it for longer than a second.
     pub fn take(settings: Settings) -> Result<Claim, OpenError> {
         make_dir(&settings.path)?;
-        // `tidegate outbox show` holds the lock for a moment.
-        let deadline = Instant::now() + PATIENCE;
-        let lock = loop {
-            match lock(&settings.path) {
-                Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
-                    std::thread::sleep(PATIENCE / 40)
-                }
-                lock => break lock?,
-            }
-        };
+        let lock = lock(&settings.path)?;
         Ok(Claim { settings, lock })
     }
 
@@ -234,7 +237,7 @@ impl Claim {
         let marker = Marker::read(&root);
         let kept = files::read_epoch(&root);
         let in_store = found.groups.iter().map(|group| group.place.first.epoch);
-        let last_epoch = in_store
+        let epoch = 1 + in_store
             .chain([kept])
             .chain(
                 marker
@@ -242,9 +245,9 @@ impl Claim {
                     .map(|marker| marker.epoch.max(marker.ledger.epoch)),
             )
             .chain(found.snapshot.iter().map(|snapshot| snapshot.ledger.epoch))
+            .filter(|epoch| *epoch < EPOCH_MAX)
             .max()
             .unwrap_or(0);
-        let epoch = last_epoch.saturating_add(1);
 
         let now = clock.now().mono;
         let mut book = Book::open(settings.limits(), epoch, latest(found.snapshot, &marker));
@@ -373,12 +376,9 @@ impl Outbox {
 impl Inner {
     fn end(&self, stop: Stop) {
         self.shared.stop(stop);
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        // Held until the thread has ended, so that of two that close at once neither returns before that.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("outbox: the storage thread had panicked; what was pending is lost");
         }
     }
@@ -390,14 +390,17 @@ impl Drop for Inner {
     }
 }
 
-/// The ledger of an outbox that no process uses, as its last commit left it. Changes nothing.
+/// The ledger of an outbox that no process uses, as its last commit left it. No record changes, but the store is opened,
+/// which locks it and lets sled write its own summaries. Where there is no outbox nothing is made.
 pub fn inspect(path: &Path) -> Result<Ledger, OpenError> {
-    if !files::is_outbox(path) {
-        return Err(OpenError::io("find an outbox in", path)(
-            io::ErrorKind::NotFound.into(),
-        ));
-    }
-    let _lock = lock(path)?;
+    let _lock = match files::lock(path, false) {
+        Err(LockError::Io(source)) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::NotThere {
+                path: path.to_owned(),
+            });
+        }
+        lock => lock.map_err(|error| lock_error(path, error))?,
+    };
     let marker = Marker::read(path);
     let snapshot = Generations::snapshot(path).map_err(|error| OpenError::store(path, error))?;
     Ok(latest(snapshot, &marker).ledger)
@@ -426,8 +429,24 @@ fn make_dir(root: &Path) -> Result<(), OpenError> {
         .map_err(OpenError::io("make", root))
 }
 
+/// Takes the lock, and waits a little for it: [`inspect`] holds it for a moment.
 fn lock(root: &Path) -> Result<File, OpenError> {
-    files::lock(root).map_err(|error| match error {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
+    loop {
+        match files::lock(root, true) {
+            Err(LockError::Held(_)) if waited < PATIENCE => {
+                std::thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            lock => return lock.map_err(|error| lock_error(root, error)),
+        }
+    }
+}
+
+fn lock_error(root: &Path, error: LockError) -> OpenError {
+    match error {
         LockError::Held(pid) => OpenError::InUse {
             path: root.to_owned(),
             pid,
@@ -437,5 +456,5 @@ fn lock(root: &Path) -> Result<File, OpenError> {
             path: root.to_owned(),
             source,
         },
-    })
+    }
 }

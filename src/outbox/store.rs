@@ -57,6 +57,8 @@ pub(super) enum StoreError {
     },
     #[error("{} is damaged", path.display())]
     Damaged { path: PathBuf, detail: String },
+    #[error("{} was written by a newer Tidegate", path.display())]
+    Newer { path: PathBuf, version: u8 },
     #[error("the records from {}/{} in {} cannot be used", first.epoch, first.seq, path.display())]
     Group {
         path: PathBuf,
@@ -65,10 +67,16 @@ pub(super) enum StoreError {
     },
 }
 
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 impl StoreError {
     pub(super) fn is_disk_full(&self) -> bool {
-        matches!(self, StoreError::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, StoreError::Io { source, .. } if is_disk_full(source))
     }
 
     /// Whether the medium or its file system failed: what was written may be lost, but a second try may still reach it.
@@ -79,7 +87,7 @@ impl StoreError {
 
     /// Whether what was written is lost, rather than out of reach for now.
     pub(super) fn is_damage(&self) -> bool {
-        !matches!(self, StoreError::Io { .. })
+        !matches!(self, StoreError::Io { .. } | StoreError::Newer { .. })
     }
 }
 
@@ -100,11 +108,21 @@ pub(super) struct Found {
     pub(super) damaged: u64,
 }
 
+impl Found {
+    pub(super) fn newer_snapshot(&mut self, snapshot: Snapshot) {
+        let best = self.snapshot.as_ref().map(|best| best.ledger.commits);
+        if best < Some(snapshot.ledger.commits) {
+            self.snapshot = Some(snapshot);
+        }
+    }
+}
+
 /// The error and what it comes from, in one line.
 pub(super) fn words(error: &StoreError) -> String {
     match error {
         StoreError::Io { source, .. } => format!("{error}: {source}"),
         StoreError::Damaged { detail, .. } => format!("{error}: {detail}"),
+        StoreError::Newer { version, .. } => format!("{error}: it has version {version}"),
         StoreError::Group { source, .. } => format!("{error}: the group {source}"),
     }
 }

@@ -196,56 +196,12 @@ fn with_a_group_partly_acknowledged_only_the_rest_is_sent_again() {
 }
 
 #[test]
-fn a_slash_at_the_end_of_the_path_does_not_put_the_epoch_inside() {
-    let dir = TempDir::new().expect("a directory");
-    let mut settings = settings(&dir, NEVER);
-    settings.path = PathBuf::from(format!("{}/", settings.path.display()));
-    open(&settings).0.close();
-    fs::remove_dir_all(&settings.path).expect("removable");
-    let (outbox, opening) = open(&settings);
-    assert_eq!(opening.epoch, 2);
-    outbox.close();
-}
-
-#[test]
-fn a_dead_letter_of_a_record_that_was_never_stored_survives_the_close() {
-    let dir = TempDir::new().expect("a directory");
-    let settings = settings(&dir, NEVER);
-    let (outbox, _) = open(&settings);
-    append(&outbox, 0..1, 10);
-    outbox.dead_letter(RecordId { epoch: 1, seq: 1 }, "no");
-    outbox.close();
-    let text = fs::read_to_string(settings.path.join("dead-letters.jsonl")).expect("written");
-    assert_eq!(text.lines().count(), 1);
-}
-
-#[test]
-fn looking_into_a_directory_that_is_no_outbox_leaves_it_alone() {
-    let dir = TempDir::new().expect("a directory");
-    assert!(inspect(dir.path()).is_err());
-    assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0);
-}
-
-#[test]
-fn a_claim_waits_for_one_who_only_looks() {
-    let dir = TempDir::new().expect("a directory");
-    let settings = settings(&dir, NEVER);
-    open(&settings).0.close();
-    let held = lock(&settings.path).expect("free");
-    let release = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(200));
-        drop(held);
-    });
-    assert!(Claim::take(settings).is_ok());
-    release.join().expect("it ends");
-}
-
-#[test]
 fn an_epoch_is_never_used_again() {
     let dir = TempDir::new().expect("a directory");
-    let settings = settings(&dir, NEVER);
+    let mut settings = settings(&dir, NEVER);
     let root = settings.path.clone();
     let beside = files::epoch_path(&root);
+    settings.path.push("");
     let check = |what: &str, expected: u64, damage: &dyn Fn()| {
         damage();
         let (outbox, opening) = open(&settings);
@@ -281,7 +237,14 @@ fn an_epoch_is_never_used_again() {
             fs::create_dir(path).expect("writable");
         }
     });
-    check("only the records left", 8, &|| {
+    check(
+        "the file beside it says that there were more than can be",
+        8,
+        &|| {
+            fs::write(&beside, u64::MAX.to_string()).expect("writable");
+        },
+    );
+    check("only the records left", 9, &|| {
         fs::remove_file(&beside).expect("removable");
         fs::write(root.join("marker.json"), b"{").expect("writable");
     });
@@ -306,6 +269,41 @@ fn a_second_opener_is_refused_and_told_who_has_it() {
     ));
     outbox.close();
     assert_eq!(inspect(&settings.path).expect("free now").stored, 0);
+}
+
+#[test]
+fn an_inspection_makes_nothing_and_does_not_keep_a_start_out() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = settings(&dir, NEVER);
+    for path in [dir.path(), &settings.path] {
+        assert!(matches!(inspect(path), Err(OpenError::NotThere { .. })));
+    }
+    assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 0);
+
+    open(&settings).0.close();
+    let Ok(inspecting) = files::lock(&settings.path, false) else {
+        panic!("it is free");
+    };
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(inspecting);
+    });
+    open(&settings).0.close();
+    release.join().expect("it only sleeps");
+}
+
+#[test]
+fn of_two_that_close_at_once_neither_returns_before_all_is_written() {
+    let dir = TempDir::new().expect("a directory");
+    let (outbox, _) = open(&settings(&dir, NEVER));
+    append(&outbox, 0..5000, 200);
+    let other = outbox.clone();
+    let closing = std::thread::spawn(move || other.close());
+    let left = outbox.close();
+    let others = closing.join().expect("it closes");
+    for ledger in [left, others] {
+        assert_eq!((ledger.pending, ledger.stored), (0, 5000));
+    }
 }
 
 #[test]
@@ -412,6 +410,26 @@ fn a_damaged_group_is_set_aside_and_the_rest_delivered() {
             .count(),
         1
     );
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_left_alone_and_said() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = settings(&dir, NEVER);
+    let (outbox, _) = open(&settings);
+    append(&outbox, 0..3, 200);
+    outbox.close();
+    let generation = generations(&settings)[0].clone();
+    let first = RecordId { epoch: 1, seq: 1 };
+    generations::change_group(&generation, first, group::make_newer);
+    for _ in 0..2 {
+        let result = Outbox::open(settings.clone(), Clock::start());
+        let Err(error @ OpenError::Newer { version: 2, .. }) = result.map(|_| ()) else {
+            panic!("refused as newer");
+        };
+        assert!(error.to_string().contains("a newer Tidegate"), "{error}");
+    }
+    assert!(generation.exists() && !settings.path.join("damaged").exists());
 }
 
 #[test]
