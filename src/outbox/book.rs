@@ -442,6 +442,8 @@ impl Book {
     /// The commit failed: its records are still pending. It may be durable all the same, so what becomes of them has to be
     /// written even if they are all settled by then.
     pub(super) fn failed(&mut self, commit: Commit, now: Duration) {
+        // The next one must count as newer than what may be on disk.
+        self.ledger.commits = commit.snapshot.ledger.commits;
         self.put_off(commit);
         self.mark_dirty(now);
     }

@@ -31,7 +31,7 @@ pub struct Ledger {
     pub damaged: u64,
     /// The number of this start.
     pub epoch: u64,
-    /// Synced commits.
+    /// Commits, those that failed included.
     pub commits: u64,
     /// Bytes handed to the store. What reaches the card is several times this; see the decision on the format.
     pub bytes_written: u64,

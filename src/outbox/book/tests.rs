@@ -398,3 +398,15 @@ fn check_book(book: &mut Book, disk: &Disk, seed: u64) {
         "seed {seed}: all live"
     );
 }
+
+#[test]
+fn what_follows_a_failed_commit_counts_as_newer() {
+    // The commit may have reached the disk before it failed. Two snapshots of one age could not be told apart.
+    let mut book = book(LIMITS);
+    book.append(draft(10), ms(0));
+    let commit = book.begin(vec![]);
+    let tried = commit.snapshot.ledger.commits;
+    book.failed(commit, ms(5));
+    book.acknowledge(id(1), ms(10));
+    assert!(book.begin_without_records(vec![]).snapshot.ledger.commits > tried);
+}
