@@ -1,0 +1,190 @@
+//! Device settings: `tidegate.toml`.
+//!
+//! Every section and key has a default, except where noted. What is wrong is reported with its place and left out; the rest
+//! counts. Only a file that cannot be read, or is no TOML at all, is an error of its own.
+//!
+//! Must not: open, connect or start anything.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::flow::diagnostic::{Diagnostic, Report, Source, did_you_mean};
+use crate::flow::{Graph, Variables};
+use crate::runtime::driver::chain;
+use crate::{certs, outbox, uplink};
+
+mod read;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use read::load;
+pub use sections::{Board, Device, Flows, Log, LogFormat, LogLevel, Outbox, Uplink};
+pub use values::{DeviceId, Size, Url};
+
+/// The settings of a device, as far as they were right.
+#[derive(Debug, Default)]
+pub struct Config {
+    pub device: Device,
+    pub flows: Flows,
+    /// Without it nothing goes up; what flows want to deliver is kept in the outbox.
+    pub uplink: Option<Uplink>,
+    pub outbox: Outbox,
+    pub board: Board,
+    pub log: Log,
+    /// `[vars]`: values for the variables of all flows.
+    pub vars: Variables,
+    /// `[vars.FLOW]`: values for the variables of one flow, which go before those for all.
+    pub flow_vars: BTreeMap<String, Variables>,
+    /// Whether `id` of `[device]` or `path` of `[outbox]` was wrong. What stands there instead is not this device's identity:
+    /// its records must not go out under another name, nor into another outbox.
+    pub is_identity_wrong: bool,
+    /// Whether `[board]` was wrong: then no pin is touched, for it may have been meant to be another board.
+    pub is_board_wrong: bool,
+    source: Option<Arc<Source>>,
+    given: Vec<GivenVariable>,
+}
+
+/// A variable in the settings file, and where it stands.
+#[derive(Debug)]
+struct GivenVariable {
+    flow: Option<String>,
+    name: String,
+    span: std::ops::Range<usize>,
+}
+
+/// The settings file could not be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the settings file {}; check that it is there, that this user may read it, and that it is saved as UTF-8", path.display())]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the settings file {} is not TOML:\n{text}", path.display())]
+    NotToml { path: PathBuf, text: String },
+}
+
+/// Variables from the environment go before those of the file: `TIDEGATE_VAR_warm=5` gives `warm` the number 5.
+const VARIABLE_PREFIX: &str = "TIDEGATE_VAR_";
+
+impl Config {
+    /// The values that this device gives to the variables of a flow.
+    pub fn variables_for(&self, flow: &str) -> Variables {
+        let mut variables = self.vars.clone();
+        if let Some(own) = self.flow_vars.get(flow) {
+            variables.values.extend(own.values.clone());
+        }
+        variables
+    }
+
+    /// Takes variables from environment entries; those that are none of ours are passed over.
+    pub fn add_environment(&mut self, entries: impl IntoIterator<Item = (String, String)>) {
+        for (name, text) in entries {
+            if let Some(name) = name.strip_prefix(VARIABLE_PREFIX) {
+                self.vars.texts.insert(name.to_owned(), text);
+            }
+        }
+    }
+
+    /// Variables that are given to flows which do not have them, as problems: a slip in a name would else pass in silence.
+    /// `flows` must be all of them.
+    pub fn unused_variables(&self, flows: &[Arc<Graph>]) -> Vec<Diagnostic> {
+        let Some(source) = &self.source else {
+            return Vec::new();
+        };
+        let mut report = Report::over(source.clone());
+        for given in &self.given {
+            let of_flow = |flow: &&Arc<Graph>| {
+                given
+                    .flow
+                    .as_deref()
+                    .is_none_or(|name| name == &**flow.name())
+            };
+            let mut known = flows
+                .iter()
+                .filter(of_flow)
+                .flat_map(|flow| flow.vars().keys())
+                .peekable();
+            if let Some(flow) = given.flow.as_deref().filter(|_| known.peek().is_none()) {
+                let names = flows.iter().map(|flow| &**flow.name());
+                let message = format!("there is no flow `{flow}` with variables");
+                report.warning(given.span.clone(), message, did_you_mean(flow, names));
+                continue;
+            }
+            let known: Vec<&str> = known.map(|name| &**name).collect();
+            if !known.contains(&given.name.as_str()) {
+                let message = format!("no flow has the variable `{}`", given.name);
+                report.warning(
+                    given.span.clone(),
+                    message,
+                    did_you_mean(&given.name, known),
+                );
+            }
+        }
+        report.into_diagnostics()
+    }
+
+    /// What is wrong with the files of `[uplink]` at the system's time, each in a sentence. None of it keeps anything but the
+    /// uplink from running.
+    pub fn credential_problems(&self) -> Vec<String> {
+        let Some(settings) = self.uplink_settings() else {
+            return Vec::new();
+        };
+        let mut problems = Vec::new();
+        if let Err(error) = uplink::tls::load(&settings.files, rustls::pki_types::UnixTime::now()) {
+            problems.push(chain(&error));
+        }
+        let own = std::fs::read(&settings.files.cert)
+            .ok()
+            .and_then(|pem| certs::describe(&pem).ok());
+        let name = own
+            .and_then(|chain| chain.into_iter().next())
+            .and_then(|own| own.common_name);
+        if let Some(name) = name.filter(|name| *name != settings.client_id) {
+            problems.push(format!(
+                "{} is the certificate of `{name}`, but this device is `{}`: a broker that goes by certificates may refuse what \
+                 it publishes, or drop it without a word; correct `id` of [device] or `cert` of [uplink]",
+                settings.files.cert.display(),
+                settings.client_id
+            ));
+        }
+        problems
+    }
+
+    pub fn outbox_settings(&self) -> outbox::Settings {
+        outbox::Settings {
+            commit: self.outbox.commit.0,
+            max_size: self.outbox.max_size.0,
+            when_full: self.outbox.when_full,
+            ..outbox::Settings::new(&self.outbox.path)
+        }
+    }
+
+    pub fn uplink_settings(&self) -> Option<uplink::Settings> {
+        let uplink = self.uplink.as_ref()?;
+        let files = uplink::Files {
+            ca: uplink.ca.clone(),
+            cert: uplink.cert.clone(),
+            key: uplink.key.clone(),
+        };
+        Some(uplink::Settings {
+            inflight: uplink.inflight,
+            keep_alive: uplink.keep_alive.0,
+            retry_max: uplink.retry_max.0,
+            ..uplink::Settings::new(uplink.url.0.clone(), files, self.device.id.to_string())
+        })
+    }
+
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let uplink = self
+            .uplink
+            .iter_mut()
+            .flat_map(|uplink| [&mut uplink.ca, &mut uplink.cert, &mut uplink.key]);
+        [&mut self.flows.path, &mut self.outbox.path]
+            .into_iter()
+            .chain(uplink)
+    }
+}

@@ -1,0 +1,155 @@
+//! The sections of `tidegate.toml`: what there is to set, with its documentation and its default.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::values::{DeviceId, Size, Url};
+use crate::board::{self, Simulation};
+use crate::flow::options::Span;
+use crate::outbox::WhenFull;
+
+/// This device.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Device {
+    /// The device's name: the MQTT client id, and `{device}` in topics. Letters, digits, `_`, `.` and `-`. Default: the
+    /// host's name.
+    #[serde(default)]
+    pub id: DeviceId,
+}
+
+/// Where the flows are.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Flows {
+    /// A directory of flow files, or one flow file. Default: `flows`.
+    #[serde(default = "flows_path")]
+    pub path: PathBuf,
+}
+
+impl Default for Flows {
+    fn default() -> Flows {
+        Flows { path: flows_path() }
+    }
+}
+
+fn flows_path() -> PathBuf {
+    "flows".into()
+}
+
+/// The connection to the cloud broker.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Uplink {
+    /// The cloud broker: `mqtts://HOST:PORT`; without a port, 8883.
+    pub url: Url,
+    /// The certificates (PEM) of the authorities that the broker's certificate must chain to.
+    pub ca: PathBuf,
+    /// This device's certificate (PEM), with those between it and the broker's authority, if any.
+    pub cert: PathBuf,
+    /// The key (PEM) of this device's certificate.
+    pub key: PathBuf,
+    /// How many records may be on their way without an acknowledgement; from 1 to 10,000. Default: 100.
+    #[serde(default = "inflight")]
+    pub inflight: u16,
+    /// How often an idle connection is tried; from `1s` to `1h`, whole seconds. Default: `15s`.
+    #[serde(default = "keep_alive")]
+    pub keep_alive: Span,
+    /// The longest wait between two attempts to connect; from `200ms` to `1h`. Default: `30s`.
+    #[serde(default = "retry_max")]
+    pub retry_max: Span,
+}
+
+pub(super) fn inflight() -> u16 {
+    100
+}
+
+pub(super) fn keep_alive() -> Span {
+    Span(std::time::Duration::from_secs(15))
+}
+
+pub(super) fn retry_max() -> Span {
+    Span(std::time::Duration::from_secs(30))
+}
+
+/// The durable buffer for what must be delivered.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Outbox {
+    /// Its directory. Default: `outbox`.
+    #[serde(default = "outbox_path")]
+    pub path: PathBuf,
+    /// A power cut takes at most the records of this interval; `0s` makes every record durable before it is sent. Default:
+    /// `1s`.
+    #[serde(default = "commit")]
+    pub commit: Span,
+    /// What it may take on disk, from `8MiB`. Default: `256MiB`.
+    #[serde(default = "max_size")]
+    pub max_size: Size,
+    /// What goes when it is full: `drop-oldest` or `drop-newest`. Default: `drop-oldest`.
+    #[serde(default)]
+    pub when_full: WhenFull,
+}
+
+impl Default for Outbox {
+    fn default() -> Outbox {
+        Outbox {
+            path: outbox_path(),
+            commit: commit(),
+            max_size: max_size(),
+            when_full: WhenFull::default(),
+        }
+    }
+}
+
+fn outbox_path() -> PathBuf {
+    "outbox".into()
+}
+
+fn commit() -> Span {
+    Span(std::time::Duration::from_secs(1))
+}
+
+fn max_size() -> Size {
+    Size(256 * 1024 * 1024)
+}
+
+/// The hardware.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Board {
+    /// `auto`: the Pi's own pins, and an error where there is no Pi; `rppal`: the same without looking; `simulated`:
+    /// simulated hardware. Default: `auto`.
+    #[serde(default)]
+    pub kind: board::Kind,
+    /// What a simulated board simulates.
+    #[serde(default)]
+    pub simulation: Simulation,
+}
+
+/// The log, on stderr.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Log {
+    /// `text` for people, `json` for machines: one object a line. Default: `text`.
+    #[serde(default)]
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`. Default: `info`.
+    #[serde(default)]
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}

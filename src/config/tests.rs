@@ -1,0 +1,195 @@
+//! Settings as people write them, right and wrong.
+
+use std::path::Path;
+
+use super::read::parse;
+use super::*;
+use crate::board;
+use crate::flow::Site;
+use crate::flow::options::Span;
+use crate::message::Value;
+
+fn read(text: &str) -> (Config, Vec<String>) {
+    let mut report = Report::new("tidegate.toml", text);
+    let config = parse(&mut report).expect("TOML");
+    (
+        config,
+        report
+            .into_diagnostics()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    )
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    let (config, problems) = read("");
+    assert_eq!(problems, [""; 0]);
+    assert!(config.uplink.is_none());
+    assert_eq!(config.outbox.max_size, Size(256 << 20));
+    assert_eq!(config.board.kind, board::Kind::Auto);
+    assert!(
+        DeviceId::parse(config.device.id.as_str()).is_ok(),
+        "{}",
+        config.device.id
+    );
+}
+
+#[test]
+fn mistakes_are_reported_at_once_and_the_rest_counts() {
+    let (config, problems) = read(
+        "[device]\nid = 'press/7'\n[outbx]\n[outbox]\ncommit = '2s'\nmax_size = '1MB'\nwhen_full = 'drop-old'\n\
+         [uplink]\nurl = 'mqtt://broker'\nca = 'ca.pem'\ncert = 'c.pem'\n[board]\nkind = 'simulated'\n",
+    );
+    let check = |place: &str, words: &str| {
+        let found = problems
+            .iter()
+            .any(|p| p.starts_with(&format!("tidegate.toml:{place}: error")) && p.contains(words));
+        assert!(found, "{place} {words}: {problems:#?}");
+    };
+    check("2:6", "cannot be a device's id");
+    check("3:2", "did you mean `outbox`?");
+    check("6:12", "at least 8 MiB");
+    check("7:13", "did you mean `drop-oldest`?");
+    check("9:7", "mqtts");
+    check("8:2", "[uplink] needs `key`");
+    assert_eq!(problems.len(), 6, "{problems:#?}");
+    assert_eq!(
+        config.outbox.commit,
+        Span(std::time::Duration::from_secs(2)),
+        "what is right counts"
+    );
+    assert!(config.uplink.is_none());
+    assert_eq!(config.board.kind, board::Kind::Simulated);
+}
+
+#[test]
+fn variables_come_from_the_file_and_before_it_from_the_environment() {
+    let (mut config, problems) =
+        read("[vars]\nwarm = 5\nname = 'x'\n[vars.cold-store]\nwarm = 6.5\n");
+    assert_eq!(problems, [""; 0]);
+    let warm = |config: &Config, flow: &str| config.variables_for(flow).values["warm"].clone();
+    assert_eq!(warm(&config, "cold-store"), Value::Number(6.5));
+    assert_eq!(warm(&config, "other"), Value::Number(5.0));
+    config.add_environment([
+        ("TIDEGATE_VAR_warm".into(), "7".into()),
+        ("HOME".into(), "/".into()),
+    ]);
+    assert_eq!(config.variables_for("cold-store").texts["warm"], "7");
+    assert_eq!(config.variables_for("other").texts.len(), 1);
+}
+
+#[test]
+fn variables_that_no_flow_has_are_named() {
+    let flow = "[vars]\nwarm = 1\n[nodes.a]\ntype = 'inject'\nevery = '1s'\npayload = '${warm}'\n\
+                [nodes.b]\ntype = 'debug'\nfrom = 'a'";
+    let (config, _) = read(
+        "[vars]\nwarm = 5\nwram = 5\n[vars.cold-stoer]\nwarm = 5\n[vars.cold-store]\nwarm = 6\nwarn = 7\n",
+    );
+    let site = Site::from_texts([("cold-store", flow)], |flow| config.variables_for(flow));
+    let found: Vec<String> = config
+        .unused_variables(&site.flows)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "tidegate.toml:3:1: warning: no flow has the variable `wram` (did you mean `warm`?)",
+            "tidegate.toml:5:1: warning: there is no flow `cold-stoer` with variables (did you mean `cold-store`?)",
+            "tidegate.toml:8:1: warning: no flow has the variable `warn` (did you mean `warm`?)",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_identity_is_not_replaced_by_another() {
+    let check =
+        |text: &str, expected: bool| assert_eq!(read(text).0.is_identity_wrong, expected, "{text}");
+    check(
+        "[device]\nid = 'press-7'\n[outbox]\npath = 'o'\ncommit = 'x'",
+        false,
+    );
+    check("", false);
+    check("[device]\nid = 'press/7'", true);
+    check("[device]\ndi = 'press-7'", true);
+    check("[devcie]\nid = 'press-7'", true);
+    check("[outbox]\npath = 5", true);
+    check("[outbox]\npaht = 'o'", true);
+}
+
+#[test]
+fn a_mistake_in_the_simulation_leaves_the_kind() {
+    let (config, problems) = read(
+        "[board]\nkind = 'simulated'\n[board.simulation]\nsede = 1\ninputs.99 = { kind = 'level' }\n",
+    );
+    assert_eq!(config.board.kind, board::Kind::Simulated);
+    assert!(!config.is_board_wrong);
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+}
+
+#[test]
+fn a_slip_in_the_board_does_not_choose_another() {
+    assert!(read("[board]\nkind = 'simulatd'").0.is_board_wrong);
+    assert!(read("[bord]\nkind = 'simulated'").0.is_board_wrong);
+    assert!(!read("[board]\nkind = 'simulated'").0.is_board_wrong);
+}
+
+#[test]
+fn a_certificate_of_another_device_is_noticed() {
+    use crate::certs::{DevelopmentCa, LEAF_DAYS, Overwrite, Validity};
+    let directory = tempfile::tempdir().expect("a directory");
+    let now = crate::runtime::Clock::start().now().wall;
+    let ca = DevelopmentCa::create(now).expect("a CA");
+    ca.credentials()
+        .write(directory.path(), Overwrite::Never)
+        .expect("written");
+    let device = ca
+        .issue_device("press-7", Validity::days(now, LEAF_DAYS))
+        .expect("issued");
+    device
+        .write(directory.path(), Overwrite::Never)
+        .expect("written");
+    let check = |id: &str, key: &str, expected: &[&str]| {
+        let path = directory.path().join("tidegate.toml");
+        let text = format!(
+            "[device]\nid = '{id}'\n[uplink]\nurl = 'mqtts://b'\nca = 'ca.pem'\ncert = 'press-7.pem'\nkey = '{key}'"
+        );
+        std::fs::write(&path, text).expect("written");
+        let problems = load(&path).expect("read").0.credential_problems();
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, expected) in problems.iter().zip(expected) {
+            assert!(problem.contains(expected), "{problem}");
+        }
+    };
+    check("press-7", "press-7.key", &[]);
+    check(
+        "press_7",
+        "press-7.key",
+        &["is the certificate of `press-7`, but this device is `press_7`"],
+    );
+    check("press-7", "ca.key", &["ca.key"]);
+    check("press-8", "none.key", &["none.key", "press-8"]);
+}
+
+#[test]
+fn what_is_no_toml_is_said_with_its_place() {
+    let mut report = Report::new("tidegate.toml", "[device\nid = 1");
+    let text = parse(&mut report).expect_err("no TOML");
+    assert!(text.contains("tidegate.toml:1"), "{text}");
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("tidegate.toml");
+    std::fs::write(
+        &path,
+        "[flows]\npath = 'f'\n[outbox]\npath = '/var/lib/o'\n",
+    )
+    .expect("it can be written");
+    let (config, _) = load(&path).expect("it can be read");
+    assert_eq!(config.flows.path, directory.path().join("f"));
+    assert_eq!(config.outbox.path, Path::new("/var/lib/o"));
+}
