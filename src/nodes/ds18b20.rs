@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::sampler::Sampler;
+use super::sampler::{self, Sampler, every_second};
 use super::{BuildError, Definition, Surroundings, Use};
 use crate::flow::options::Span;
 use crate::runtime::node::Node;
@@ -22,13 +22,6 @@ pub(super) struct Ds18b20 {
     /// The topic of its messages. Default: the flow's and the node's name.
     topic: Option<String>,
 }
-
-pub(super) fn every_second() -> Span {
-    Span(std::time::Duration::from_secs(1))
-}
-
-/// Sensors are not read more often than this.
-pub(super) const FASTEST: std::time::Duration = std::time::Duration::from_millis(1);
 
 impl Ds18b20 {
     fn spec(&self) -> SensorSpec {
@@ -57,9 +50,7 @@ from = "probe"
         if let Err(error) = self.spec().check() {
             problems.push(("device", error.to_string()));
         }
-        if self.every.0 < FASTEST {
-            problems.push(("every", "must be at least 1ms".into()));
-        }
+        problems.extend(sampler::too_fast(self.every));
         problems
     }
 
@@ -67,11 +58,11 @@ from = "probe"
         vec![Use::Sensor(self.spec())]
     }
 
-    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
-        let topic = self
-            .topic
-            .as_deref()
-            .map_or_else(|| site.own_topic(), Into::into);
-        Ok(Box::new(Sampler::new(topic, self.every.0)))
+    fn build(&self, surroundings: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
+        Ok(Sampler::boxed(
+            surroundings,
+            self.topic.as_deref(),
+            self.every,
+        ))
     }
 }

@@ -3,8 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::ds18b20::{FASTEST, every_second};
-use super::sampler::Sampler;
+use super::sampler::{self, Sampler, every_second};
 use super::{BuildError, Definition, Surroundings, Use};
 use crate::flow::options::Span;
 use crate::runtime::node::Node;
@@ -62,9 +61,7 @@ from = "humidity"
         if let Err(error) = self.spec().check() {
             problems.push(("channel", error.to_string()));
         }
-        if self.every.0 < FASTEST {
-            problems.push(("every", "must be at least 1ms".into()));
-        }
+        problems.extend(sampler::too_fast(self.every));
         problems
     }
 
@@ -72,11 +69,11 @@ from = "humidity"
         vec![Use::Sensor(self.spec())]
     }
 
-    fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
-        let topic = self
-            .topic
-            .as_deref()
-            .map_or_else(|| site.own_topic(), Into::into);
-        Ok(Box::new(Sampler::new(topic, self.every.0)))
+    fn build(&self, surroundings: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
+        Ok(Sampler::boxed(
+            surroundings,
+            self.topic.as_deref(),
+            self.every,
+        ))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Surroundings;
+use crate::flow::options::Span;
 use crate::message::{Message, Text};
 use crate::runtime::node::{Context, Input, Node};
 
@@ -18,14 +20,29 @@ pub(super) struct Sampler {
 /// A sensor that has not answered for this long, or for three times its pace, has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often a sensor is read, if its node does not say.
+pub(super) fn every_second() -> Span {
+    Span(Duration::from_secs(1))
+}
+
+/// The problem with a pace that is quicker than sensors are read, if it is.
+pub(super) fn too_fast(every: Span) -> Option<(&'static str, String)> {
+    (every.0 < Duration::from_millis(1)).then(|| ("every", "must be at least 1ms".into()))
+}
+
 impl Sampler {
-    pub(super) fn new(topic: Text, every: Duration) -> Sampler {
-        Sampler {
+    pub(super) fn boxed(
+        surroundings: &Surroundings<'_>,
+        topic: Option<&str>,
+        every: Span,
+    ) -> Box<dyn Node> {
+        let topic = topic.map_or_else(|| surroundings.own_topic(), Into::into);
+        Box::new(Sampler {
             topic,
-            every,
+            every: every.0,
             next: Duration::ZERO,
             asked_at: None,
-        }
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The only place that reads a clock.
+//! The one clock that messages, windows, the outbox and the uplink go by.
 //!
 //! Terms: *monotonic* is the time since this process started, which never steps; *live time* is the wall-clock time that
 //! messages are stamped with. Live time is the monotonic time plus an offset, so that it does not jump about with the

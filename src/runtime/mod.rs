@@ -6,7 +6,7 @@
 //!        driver: threads, clock, board     virtual_time: the same, without waiting
 //! ```
 //!
-//! * [`clock`][]: the only place that reads a clock
+//! * [`clock`][]: the one clock that messages, windows, outbox and uplink go by
 //! * [`node`][]: what a running node is and what it may do
 //! * [`engine`][]: delivers messages to completion, keeps wake-ups, contains panics
 //! * [`driver`][]: two engine threads, sensors, pins, outbox

@@ -235,3 +235,17 @@ fn a_signal_during_the_start_ends_it_as_well() {
     assert_eq!(status.code(), Some(0), "{log:#?}");
     plant.totals().assert_balance();
 }
+
+#[test]
+fn a_closed_terminal_ends_it_in_good_order() {
+    let plant = Plant::ticking();
+    let mut device = plant.run();
+    device.signal("HUP");
+    let (status, log) = device.end();
+    assert!(status.success(), "{log:#?}");
+    let said = |words: &str| log.iter().any(|line| line.contains(words));
+    assert!(
+        said("SIGHUP: stopping") && said("the outbox is synced"),
+        "{log:#?}"
+    );
+}
