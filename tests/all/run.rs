@@ -239,7 +239,7 @@ fn a_signal_during_the_start_ends_it_as_well() {
 #[test]
 fn a_closed_terminal_ends_it_in_good_order() {
     let plant = Plant::ticking();
-    let mut device = plant.run();
+    let device = plant.run();
     device.signal("HUP");
     let (status, log) = device.end();
     assert!(status.success(), "{log:#?}");
