@@ -13,7 +13,7 @@ use crate::flow::diagnostic::{Report, did_you_mean};
 use crate::flow::file::{self, FlowFile, WrittenNode, is_node_name};
 use crate::flow::graph::{Graph, GraphNode};
 use crate::message::{NodeId, Object, Value};
-use crate::nodes::{NODE_TYPES, NodeType, Spec, Use};
+use crate::nodes::{NODE_TYPES, NodeType, Spec, Use, place_of};
 
 /// Nodes that one flow may have; a [`NodeId`] must fit into 16 bits.
 const MOST_NODES: usize = 65_535;
@@ -131,8 +131,10 @@ impl<'a> Checker<'a> {
         }
         let checked: Vec<_> = file.nodes.iter().map(|node| self.node(node)).collect();
         let readers = self.wires(&checked);
-        if !self.cycles(&readers) {
-            self.multiplied(&readers);
+        self.named_nodes(&checked);
+        let at_once = wires_at_once(&checked, &readers);
+        if !self.cycles(&at_once) {
+            self.multiplied(&at_once);
         }
         self.unread(&checked, &readers);
         self.pins(&checked);
@@ -141,12 +143,12 @@ impl<'a> Checker<'a> {
         let nodes = checked.into_iter().zip(&file.nodes).zip(readers);
         let nodes = nodes.filter_map(|((checked, written), readers)| {
             let (node_type, spec) = (checked.node_type?, checked.spec?);
-            let uses = spec.uses();
             Some(GraphNode {
                 name: written.name.get_ref().as_str().into(),
                 node_type,
+                uses: spec.uses(),
+                ports: spec.ports(),
                 spec,
-                uses,
                 readers,
             })
         });
@@ -332,7 +334,7 @@ impl<'a> Checker<'a> {
     fn wires(&mut self, checked: &[CheckedNode]) -> Vec<Vec<Vec<NodeId>>> {
         let mut readers: Vec<Vec<Vec<NodeId>>> = checked
             .iter()
-            .map(|node| vec![Vec::new(); node.node_type.map_or(0, |known| known.ports.len())])
+            .map(|node| vec![Vec::new(); node.ports().map_or(0, |ports| ports.len())])
             .collect();
         for (place, node) in self.file.nodes.iter().enumerate() {
             for input in &node.from {
@@ -379,7 +381,8 @@ impl<'a> Checker<'a> {
             return None;
         };
         let node_type = checked[sender].node_type?;
-        if node_type.ports.is_empty() {
+        let ports = checked[sender].ports()?;
+        if ports.is_empty() {
             let message = format!("node `{name}` ({}) sends nothing", node_type.name);
             self.report.error(
                 input.span(),
@@ -391,20 +394,54 @@ impl<'a> Checker<'a> {
         let Some(port) = port else {
             return Some((sender, 0));
         };
-        let found = node_type.ports.iter().position(|known| *known == port);
+        let found = ports.iter().position(|known| known == port);
         if found.is_none() {
-            let ports = node_type
-                .ports
+            let names = ports
                 .iter()
                 .map(|port| format!("`{port}`"))
                 .collect::<Vec<_>>()
                 .join(", ");
-            let help = did_you_mean(port, node_type.ports.iter().copied())
-                .unwrap_or_else(|| format!("it has {ports}"));
+            let help = did_you_mean(port, ports.iter().map(String::as_str))
+                .unwrap_or_else(|| format!("it has {names}"));
             let message = format!("node `{name}` ({}) has no port `{port}`", node_type.name);
             self.report.error(input.span(), message, Some(help));
         }
         found.map(|port| (sender, port))
+    }
+
+    /// Options that name nodes: those that a node reads from, and those that it watches.
+    fn named_nodes(&mut self, checked: &[CheckedNode]) {
+        for (checked, written) in checked.iter().zip(&self.file.nodes) {
+            let Some(spec) = &checked.spec else { continue };
+            for (option, name) in spec.inputs() {
+                let inputs = written.from.iter();
+                let known: Vec<&str> = inputs
+                    .map(|input| input.get_ref().split('.').next().unwrap_or_default())
+                    .collect();
+                if !known.contains(&name.as_str()) {
+                    let help = did_you_mean(&name, known)
+                        .unwrap_or_else(|| "add it to `from`, or name one that is there".into());
+                    let span = place_of(&written.options, option);
+                    self.report.error(
+                        span.unwrap_or_else(|| written.name.span()),
+                        format!("`{option}`: this node does not read from `{name}`"),
+                        Some(help),
+                    );
+                }
+            }
+            let watched = spec.watches().and_then(|watch| watch.nodes);
+            for (place, name) in watched.into_iter().flatten().enumerate() {
+                if !self.places.contains_key(name.as_str()) {
+                    let help = did_you_mean(&name, self.places.keys().copied());
+                    let span = place_of(&written.options, &format!("nodes.{place}"));
+                    self.report.error(
+                        span.unwrap_or_else(|| written.name.span()),
+                        format!("there is no node `{name}`"),
+                        help,
+                    );
+                }
+            }
+        }
     }
 
     /// Wires that part and meet again deliver a message once for each way; with many of them, more often than anyone wants.
@@ -461,7 +498,7 @@ impl<'a> Checker<'a> {
             .join(" -> ");
         let node = &self.file.nodes[path[0]];
         let span = node.from_span.clone().unwrap_or_else(|| node.name.span());
-        let help = "a message would go round for ever; take one of these wires away";
+        let help = "a message would go round for ever; take one of these wires away, or put a `delay` among them";
         self.report.error(
             span,
             format!("the wires make a cycle: {names}"),
@@ -514,6 +551,30 @@ impl<'a> Checker<'a> {
 struct CheckedNode {
     node_type: Option<&'static NodeType>,
     spec: Option<Arc<dyn Spec>>,
+}
+
+impl CheckedNode {
+    /// The output ports, if they are known: not when the options that name them cannot be read.
+    fn ports(&self) -> Option<Vec<String>> {
+        match (&self.spec, self.node_type?) {
+            (Some(spec), _) => Some(spec.ports()),
+            (None, node_type) if node_type.names_ports => None,
+            (None, node_type) => Some(node_type.ports.iter().map(|port| (*port).into()).collect()),
+        }
+    }
+}
+
+/// The wires on which a message arrives in the same moment: those into nodes that hold everything back are not among them.
+fn wires_at_once(checked: &[CheckedNode], readers: &[Vec<Vec<NodeId>>]) -> Vec<Vec<Vec<NodeId>>> {
+    let holds_back = |node: &NodeId| {
+        let spec = &checked[usize::from(node.0)].spec;
+        spec.as_ref().is_some_and(|spec| spec.breaks_cycle())
+    };
+    let mut wires = readers.to_vec();
+    for readers in wires.iter_mut().flatten() {
+        readers.retain(|reader| !holds_back(reader));
+    }
+    wires
 }
 
 /// The nodes in an order in which each comes after all that it reads from; without those that are on a cycle or behind one.

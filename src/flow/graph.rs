@@ -26,6 +26,8 @@ pub struct GraphNode {
     pub spec: Arc<dyn Spec>,
     /// What the node needs of the board.
     pub uses: Vec<Use>,
+    /// The names of its output ports.
+    pub ports: Vec<String>,
     /// Per output port, the nodes that read it, in file order.
     pub readers: Vec<Vec<NodeId>>,
 }

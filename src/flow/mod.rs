@@ -12,6 +12,7 @@
 pub mod check;
 pub mod diagnostic;
 pub mod directory;
+pub mod estimate;
 pub mod file;
 pub mod graph;
 pub mod options;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::sampler::{self, Sampler, every_second};
-use super::{BuildError, Definition, Surroundings, Use};
+use super::{BuildError, Definition, Problem, Surroundings, Use};
 use crate::flow::options::Span;
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
@@ -45,10 +45,10 @@ type = "debug"
 from = "probe"
 "#;
 
-    fn problems(&self) -> Vec<(&'static str, String)> {
+    fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Err(error) = self.spec().check() {
-            problems.push(("device", error.to_string()));
+            problems.push(Problem::new("device", error.to_string()));
         }
         problems.extend(sampler::too_fast(self.every));
         problems

@@ -1,14 +1,14 @@
 //! `filter`: report by exception.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
+use super::keyed::Keyed;
 use super::{BuildError, Definition, Surroundings};
-use crate::message::{Message, Text, Value};
+use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
 
 /// Passes a message on only when its payload differs from the last one passed, per topic (report by exception).
@@ -22,9 +22,6 @@ pub(super) struct Filter {
     #[serde(default)]
     deadband: Deadband,
 }
-
-/// Topics that one filter remembers.
-const MOST_TOPICS: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Deadband {
@@ -99,7 +96,7 @@ from = "changes"
     fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         Ok(Box::new(Exceptions {
             deadband: self.deadband,
-            last: HashMap::new(),
+            last: Keyed::default(),
         }))
     }
 }
@@ -107,27 +104,21 @@ from = "changes"
 struct Exceptions {
     deadband: Deadband,
     /// The last payload passed, per topic.
-    last: HashMap<Text, Value>,
+    last: Keyed<Option<Value>>,
 }
 
 impl Node for Exceptions {
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
-        if let Some(last) = self.last.get_mut(&message.topic) {
-            if !self.deadband.is_exceeded(last, &message.payload) {
-                return;
-            }
-            last.clone_from(&message.payload);
-        } else if self.last.len() < MOST_TOPICS {
-            self.last
-                .insert(message.topic.clone(), message.payload.clone());
-        } else {
-            cx.fail(format!(
-                "remembers {MOST_TOPICS} topics already, `{}` is one too many",
-                message.topic
-            ));
+        let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
             return;
+        };
+        let is_passed = last
+            .as_ref()
+            .is_none_or(|last| self.deadband.is_exceeded(last, &message.payload));
+        if is_passed {
+            *last = Some(message.payload.clone());
+            cx.pass(0);
         }
-        cx.pass(0);
     }
 }
 
@@ -150,8 +141,8 @@ impl Deadband {
 
 #[cfg(test)]
 mod tests {
-    use super::MOST_TOPICS;
     use crate::message::{Timestamp, Value};
+    use crate::nodes::keyed::MOST_KEYS as MOST_TOPICS;
     use crate::nodes::testing::{Run, run_node};
 
     fn check(options: &str, payloads: &str, expected: &[&str]) {

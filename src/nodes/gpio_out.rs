@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Surroundings, Use};
+use super::{BuildError, Definition, Problem, Surroundings, Use};
 use crate::board::{Level, Pin};
 use crate::flow::options::Span;
 use crate::message::Message;
@@ -65,12 +65,12 @@ safe = "low"
 silent_after = "30s"
 "#;
 
-    fn problems(&self) -> Vec<(&'static str, String)> {
+    fn problems(&self) -> Vec<Problem> {
         if self
             .silent_after
             .is_some_and(|span| span.0 < Duration::from_millis(1))
         {
-            return vec![("silent_after", "must be at least 1ms".into())];
+            return vec![Problem::new("silent_after", "must be at least 1ms")];
         }
         Vec::new()
     }

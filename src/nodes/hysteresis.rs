@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Surroundings};
+use super::{BuildError, Definition, Problem, Surroundings};
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
 
@@ -37,12 +37,12 @@ type = "debug"
 from = "thermostat"
 "#;
 
-    fn problems(&self) -> Vec<(&'static str, String)> {
+    fn problems(&self) -> Vec<Problem> {
         if !self.above.is_finite() || !self.below.is_finite() {
-            return vec![("above", "the limits must be finite numbers".into())];
+            return vec![Problem::new("above", "the limits must be finite numbers")];
         }
         if self.below > self.above {
-            return vec![(
+            return vec![Problem::new(
                 "below",
                 format!("must not be greater than `above` ({})", self.above),
             )];

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::sampler::{self, Sampler, every_second};
-use super::{BuildError, Definition, Surroundings, Use};
+use super::{BuildError, Definition, Problem, Surroundings, Use};
 use crate::flow::options::Span;
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
@@ -50,16 +50,16 @@ type = "debug"
 from = "humidity"
 "#;
 
-    fn problems(&self) -> Vec<(&'static str, String)> {
+    fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.device.is_empty() || self.device.contains(['/', '\0']) {
-            problems.push((
+            problems.push(Problem::new(
                 "device",
                 format!("`{}` cannot be the name of a device", self.device),
             ));
         }
         if let Err(error) = self.spec().check() {
-            problems.push(("channel", error.to_string()));
+            problems.push(Problem::new("channel", error.to_string()));
         }
         problems.extend(sampler::too_fast(self.every));
         problems

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::sampler::next_tick;
-use super::{BuildError, Definition, Surroundings};
+use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::options::Span;
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Node};
@@ -38,9 +38,9 @@ type = "debug"
 from = "tick"
 "#;
 
-    fn problems(&self) -> Vec<(&'static str, String)> {
+    fn problems(&self) -> Vec<Problem> {
         if self.every.0 < Duration::from_millis(1) {
-            return vec![("every", "must be at least 1ms".into())];
+            return vec![Problem::new("every", "must be at least 1ms")];
         }
         Vec::new()
     }

@@ -4,6 +4,7 @@
 //! work; then add two lines here: the `mod` and the entry in [`NODE_TYPES`]. Parsing, checking, `tidegate nodes` and the
 //! example's test come from the definition.
 
+mod catch;
 mod debug;
 mod ds18b20;
 mod filter;
@@ -12,8 +13,12 @@ mod gpio_out;
 mod hysteresis;
 mod iio;
 mod inject;
+mod keyed;
 mod range;
 mod sampler;
+mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 mod uplink;
 mod r#where;
 mod window;
@@ -23,19 +28,21 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::DeserializeOwned;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use crate::board::{Level, Pin, Pull};
 use crate::flow::Graph;
 use crate::flow::diagnostic::Report;
+use crate::flow::estimate::Load;
 use crate::flow::options;
 use crate::flow::script::{Compiled, Expression, Sandbox, ScriptError};
-use crate::message::Text;
+use crate::message::{NodeId, Text};
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
 
 /// All node types, by name.
 pub const NODE_TYPES: &[NodeType] = &[
+    NodeType::of::<catch::Catch>(),
     NodeType::of::<debug::Debug>(),
     NodeType::of::<ds18b20::Ds18b20>(),
     NodeType::of::<filter::Filter>(),
@@ -45,6 +52,7 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
     NodeType::of::<range::Range>(),
+    NodeType::of::<status::Status>(),
     NodeType::of::<uplink::Uplink>(),
     NodeType::of::<r#where::Where>(),
     NodeType::of::<window::Window>(),
@@ -59,12 +67,45 @@ pub trait Definition: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
     const HAS_INPUT: bool = true;
     /// The output ports; the first is the one that `from = "node"` means. A sink has none.
     const PORTS: &'static [&'static str] = &["out"];
+    /// Whether the options name further ports, or other ones: see [`Definition::ports`].
+    const NAMES_PORTS: bool = false;
     /// A flow file that shows the node at work.
     const EXAMPLE: &'static str;
 
-    /// What is wrong between the options, beyond what their types tell: the option's name and what to say.
-    fn problems(&self) -> Vec<(&'static str, String)> {
+    /// The output ports of a node with these options, where [`Definition::NAMES_PORTS`] says that they decide it.
+    fn ports(&self) -> Vec<String> {
+        Self::PORTS.iter().map(|port| (*port).to_owned()).collect()
+    }
+
+    /// Nodes that options name: each must be one that this node reads `from`. The option's name, and the node's.
+    fn inputs(&self) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+
+    /// What is wrong between the options, beyond what their types tell.
+    fn problems(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// What is allowed but hardly meant.
+    fn warnings(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// What the node sends, at most, when this comes in: an upper bound on how often, and a typical size. A source gets
+    /// nothing in.
+    fn load(&self, input: Load) -> Load {
+        input
+    }
+
+    /// Whether the node sends everything later than it came, from a wake-up, so that a cycle through it comes to rest.
+    fn breaks_cycle(&self) -> bool {
+        false
+    }
+
+    /// The failures or states of other nodes that come to this one.
+    fn watches(&self) -> Option<Watch> {
+        None
     }
 
     /// What to say to one who writes an option that this node does not have, if there is something better than the nearest
@@ -80,6 +121,40 @@ pub trait Definition: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
 
     /// Makes the node that does the work.
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError>;
+}
+
+/// Something about an option of a node, for its author to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The option, or a place in it: `size`, `rules.2.between`; places in a list count from 0.
+    pub at: String,
+    /// What is wrong and how it would be right, to be read after the option's name.
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(at: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem {
+            at: at.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// What a node wants to hear of other nodes of its flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    pub what: Watched,
+    /// The names of the nodes; none for all.
+    pub nodes: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Messages that a node could not handle.
+    Failures,
+    /// A node begins to fail, or works again.
+    States,
 }
 
 /// What a node needs of the board.
@@ -104,11 +179,43 @@ impl Use {
 
 /// A valid node description, its type erased.
 pub trait Spec: fmt::Debug + Send + Sync {
-    fn uses(&self) -> Vec<Use>;
+    fn ports(&self) -> Vec<String> {
+        vec!["out".to_owned()]
+    }
+    fn inputs(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    fn uses(&self) -> Vec<Use> {
+        Vec::new()
+    }
+    fn load(&self, input: Load) -> Load {
+        input
+    }
+    fn breaks_cycle(&self) -> bool {
+        false
+    }
+    fn watches(&self) -> Option<Watch> {
+        None
+    }
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError>;
 }
 
 impl<D: Definition> Spec for D {
+    fn ports(&self) -> Vec<String> {
+        Definition::ports(self)
+    }
+    fn inputs(&self) -> Vec<(&'static str, String)> {
+        Definition::inputs(self)
+    }
+    fn load(&self, input: Load) -> Load {
+        Definition::load(self, input)
+    }
+    fn breaks_cycle(&self) -> bool {
+        Definition::breaks_cycle(self)
+    }
+    fn watches(&self) -> Option<Watch> {
+        Definition::watches(self)
+    }
     fn uses(&self) -> Vec<Use> {
         Definition::uses(self)
     }
@@ -122,7 +229,10 @@ impl<D: Definition> Spec for D {
 pub struct NodeType {
     pub name: &'static str,
     pub has_input: bool,
+    /// The ports that every node of the type has.
     pub ports: &'static [&'static str],
+    /// Whether a node's options name its ports.
+    pub names_ports: bool,
     pub example: &'static str,
     schema: fn() -> Schema,
     read: ReadOptions,
@@ -138,6 +248,7 @@ impl NodeType {
             name: D::NAME,
             has_input: D::HAS_INPUT,
             ports: D::PORTS,
+            names_ports: D::NAMES_PORTS,
             example: D::EXAMPLE,
             schema: || schema_for!(D),
             read: read::<D>,
@@ -177,13 +288,33 @@ fn read<D: Definition>(
     let definition = options.read?;
     let problems = definition.problems();
     let is_valid = options.complete && problems.is_empty();
-    for (option, problem) in problems {
-        let span = table
-            .get(option)
-            .map_or(header.clone(), toml::Spanned::span);
-        report.error(span, format!("`{option}`: {problem}"), None);
+    for problem in problems {
+        let span = place_of(table, &problem.at).unwrap_or(header.clone());
+        report.error(span, format!("`{}`: {}", problem.at, problem.message), None);
+    }
+    for problem in definition.warnings() {
+        let span = place_of(table, &problem.at).unwrap_or(header.clone());
+        report.warning(span, format!("`{}`: {}", problem.at, problem.message), None);
     }
     is_valid.then(|| Arc::new(definition) as Arc<dyn Spec>)
+}
+
+/// Where a place like `rules.2.between` stands; if it is not written, what it would be in.
+pub(crate) fn place_of(table: &DeTable<'_>, path: &str) -> Option<std::ops::Range<usize>> {
+    let mut steps = path.split('.');
+    let mut here = table.get(steps.next()?)?;
+    for step in steps {
+        let next = match here.get_ref() {
+            DeValue::Table(table) => table.get(step),
+            DeValue::Array(items) => step.parse().ok().and_then(|place: usize| items.get(place)),
+            _ => None,
+        };
+        match next {
+            Some(next) => here = next,
+            None => break,
+        }
+    }
+    Some(here.span())
 }
 
 /// Where a node is built: what it may know of its surroundings.
@@ -223,6 +354,13 @@ impl<'a> Surroundings<'a> {
             })
     }
 
+    /// The node of that name, which must be among [`Definition::inputs`]: messages from it have it as their source.
+    pub fn input(&self, name: &str) -> NodeId {
+        self.graph
+            .find(name)
+            .expect("the checker has seen that the nodes which options name are there")
+    }
+
     /// The topic of a source that was not given one: `flow/node`.
     pub fn own_topic(&self) -> Text {
         format!("{}/{}", self.flow, self.node).into()
@@ -237,136 +375,6 @@ pub struct BuildError {
     node: Text,
     #[source]
     error: ScriptError,
-}
-
-/// Runs one node by itself, for its tests.
-#[cfg(test)]
-pub(crate) mod testing {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use crate::flow::{Graph, Report, Variables, check};
-    use crate::message::{Message, NodeId, Timestamp, Value};
-    use crate::runtime::Now;
-    use crate::runtime::engine::{Engine, Event};
-    use crate::runtime::node::{Address, Effect};
-
-    /// A graph from a flow's text, which must be valid.
-    pub(crate) fn graph(text: &str) -> Arc<Graph> {
-        let mut report = Report::new("test.toml", text);
-        let graph = check("test", &Variables::default(), &mut report);
-        let rendered: String = report.diagnostics.iter().map(|d| d.render(false)).collect();
-        Arc::new(graph.unwrap_or_else(|| panic!("{rendered}")))
-    }
-
-    /// What a node of one input sends for payloads that come a second apart, from 10 s after 1970 on; failures too. Time
-    /// then goes on for an hour. `options` are the node's lines, with its type.
-    pub(crate) fn run_node(
-        options: &str,
-        payloads: impl IntoIterator<Item = Value>,
-    ) -> Vec<String> {
-        let times = (10..).map(|second| Timestamp::from_millis(second * 1000));
-        run_node_at(options, times.zip(payloads))
-    }
-
-    /// The same with the time of each message, at which it also comes; time never goes back.
-    pub(crate) fn run_node_at(
-        options: &str,
-        payloads: impl IntoIterator<Item = (Timestamp, Value)>,
-    ) -> Vec<String> {
-        let mut run = Run::new(options);
-        for (time, payload) in payloads {
-            run.go_on_until(time);
-            run.deliver(time, payload);
-        }
-        run.go_on_until(run.now.wall.saturating_add(Duration::from_secs(3600)));
-        run.sent
-    }
-
-    /// A node between a source that sends nothing and a sink that notes what comes.
-    pub(crate) struct Run {
-        engine: Engine,
-        now: Now,
-        /// What the node sent, as JSON, and its failures and other effects.
-        pub(crate) sent: Vec<String>,
-    }
-
-    impl Run {
-        pub(crate) fn new(options: &str) -> Run {
-            Run::start(&format!(
-                "{options}\n[nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
-            ))
-        }
-
-        /// A node that sends nothing; its effects are noted.
-        pub(crate) fn sink(options: &str) -> Run {
-            Run::start(options)
-        }
-
-        fn start(tested: &str) -> Run {
-            let source = "[nodes.source]\ntype = 'inject'\nevery = '10000d'\n[nodes.tested]\nfrom = 'source'";
-            let mut run = Run {
-                engine: Engine::new("test-device"),
-                now: Now::default(),
-                sent: Vec::new(),
-            };
-            let mut effects = Vec::new();
-            run.engine
-                .add(graph(&format!("{source}\n{tested}")), run.now, &mut effects);
-            run.note(effects);
-            run
-        }
-
-        pub(crate) fn deliver(&mut self, time: Timestamp, payload: Value) {
-            self.deliver_on("t", time, payload);
-        }
-
-        pub(crate) fn deliver_on(&mut self, topic: &str, time: Timestamp, payload: Value) {
-            let message = Message {
-                topic: topic.into(),
-                payload,
-                time,
-                source: NodeId(0),
-                headers: None,
-            };
-            let to = Address {
-                flow: 0,
-                node: NodeId(1),
-            };
-            let mut effects = Vec::new();
-            self.engine.handle(
-                self.now,
-                Event::Messages {
-                    to,
-                    messages: vec![message],
-                },
-                &mut effects,
-            );
-            self.note(effects);
-        }
-
-        pub(crate) fn go_on_until(&mut self, wall: Timestamp) {
-            let end = self.now.mono_at(wall);
-            while let Some(next) = self.engine.next_wake().filter(|next| *next <= end) {
-                self.now = self.now.later(next.saturating_sub(self.now.mono));
-                let mut effects = Vec::new();
-                self.engine.wake(self.now, 1, &mut effects);
-                self.note(effects);
-            }
-            self.now = self.now.later(end.saturating_sub(self.now.mono));
-        }
-
-        fn note(&mut self, effects: Vec<Effect>) {
-            for effect in effects {
-                match effect {
-                    Effect::Debug { message, .. } => self.sent.push(message.payload.to_json()),
-                    Effect::Failed { reason, .. } => self.sent.push(format!("failed: {reason}")),
-                    Effect::Output { pin, level } => self.sent.push(format!("{pin} {level}")),
-                    other => self.sent.push(format!("{other:?}")),
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Surroundings};
+use super::{BuildError, Definition, Problem, Surroundings};
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
 
@@ -67,9 +67,9 @@ type = "debug"
 from = "percent"
 "#;
 
-    fn problems(&self) -> Vec<(&'static str, String)> {
+    fn problems(&self) -> Vec<Problem> {
         if self.r#in.0 == self.r#in.1 {
-            return vec![("in", "the two ends must differ".into())];
+            return vec![Problem::new("in", "the two ends must differ")];
         }
         Vec::new()
     }

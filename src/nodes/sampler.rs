@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Surroundings;
+use super::{Problem, Surroundings};
 use crate::flow::options::Span;
 use crate::message::{Message, Text};
 use crate::runtime::node::{Context, Input, Node};
@@ -26,8 +26,8 @@ pub(super) fn every_second() -> Span {
 }
 
 /// The problem with a pace that is quicker than sensors are read, if it is.
-pub(super) fn too_fast(every: Span) -> Option<(&'static str, String)> {
-    (every.0 < Duration::from_millis(1)).then(|| ("every", "must be at least 1ms".into()))
+pub(super) fn too_fast(every: Span) -> Option<Problem> {
+    (every.0 < Duration::from_millis(1)).then(|| Problem::new("every", "must be at least 1ms"))
 }
 
 impl Sampler {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Surroundings};
+use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::options::Span;
 use crate::flow::script::{Compiled, Expression};
 use crate::message::{Message, Text, Timestamp, Value};
@@ -99,13 +99,13 @@ type = "debug"
 from = "seconds"
 "#;
 
-    fn problems(&self) -> Vec<(&'static str, String)> {
+    fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.size.0 < Duration::from_millis(1) || self.size.0 > LONGEST {
-            problems.push(("size", "must be from 1ms to 366d".into()));
+            problems.push(Problem::new("size", "must be from 1ms to 366d"));
         }
         if self.compute.is_empty() {
-            problems.push(("compute", "must name something to compute".into()));
+            problems.push(Problem::new("compute", "must name something to compute"));
         }
         if let Some(twice) = self
             .compute
@@ -113,13 +113,19 @@ from = "seconds"
             .enumerate()
             .find(|(place, it)| self.compute[..*place].contains(it))
         {
-            problems.push(("compute", format!("names `{}` twice", twice.1.name())));
+            problems.push(Problem::new(
+                "compute",
+                format!("names `{}` twice", twice.1.name()),
+            ));
         }
         if self
             .lateness
             .is_some_and(|lateness| lateness.0 > self.size.0.saturating_mul(1000))
         {
-            problems.push(("lateness", "must be at most 1,000 times `size`".into()));
+            problems.push(Problem::new(
+                "lateness",
+                "must be at most 1,000 times `size`",
+            ));
         }
         problems
     }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use crate::board::{Level, Pin};
 use crate::flow::Graph;
-use crate::message::{Message, NodeId};
-use crate::nodes::BuildError;
+use crate::message::{Message, NodeId, Text, Value};
+use crate::nodes::{BuildError, Watched};
 use crate::runtime::clock::Now;
 use crate::runtime::driver::chain;
 use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node, queue_for};
@@ -25,6 +25,9 @@ use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node, queue
 /// How long a flow waits after its first panic before it starts again; doubled for each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// Messages that may be on their way in one flow at once. Only what multiplies messages by the thousand comes there.
+const MOST_QUEUED: usize = 200_000;
 
 /// What wakes the engine from outside; time passing is [`Engine::wake`].
 #[derive(Clone, Debug, PartialEq)]
@@ -78,15 +81,23 @@ struct Flow {
     counters: FlowCounters,
     /// Nodes that asked for a wake-up which is not in the engine's heap yet.
     asked: Vec<NodeId>,
+    /// Nodes that someone outside watches.
+    taps: Vec<NodeId>,
     /// The node being called, to name it after a panic.
     current: NodeId,
     started: Duration,
     back_off: Duration,
+    /// The panic after which the flow is to be started again, and the node that had it.
+    panicked: Option<(Option<NodeId>, String)>,
 }
 
 struct Slot {
     node: Box<dyn Node>,
     outputs: Box<[Box<[NodeId]>]>,
+    /// Nodes that hear of what this one cannot handle, and of its state.
+    watchers: Watchers,
+    /// Whether someone outside wants to see what it sends.
+    is_tapped: bool,
     /// When the node wants to be woken.
     wake: Option<Duration>,
     /// The earliest entry for it in the engine's heap; later ones are ignored when they come up.
@@ -113,9 +124,11 @@ impl Engine {
             queue: VecDeque::new(),
             counters: FlowCounters::default(),
             asked: Vec::new(),
+            taps: Vec::new(),
             current: NodeId(0),
             started: now.mono,
             back_off: FIRST_BACK_OFF,
+            panicked: None,
         });
         self.build_and_start(index, now, effects);
         index
@@ -131,7 +144,9 @@ impl Engine {
         }
         self.run(to.flow, now, effects, |flow, effects| match event {
             Event::Input { to, input } => {
+                let before = effects.len();
                 flow.call(to, now, effects, |node, cx| node.input(input, cx));
+                flow.tell_watchers(to, None, before, true, now, effects);
                 flow.drain(to.flow, now, effects);
             }
             Event::Messages { to, messages } => {
@@ -187,6 +202,19 @@ impl Engine {
         self.flows[flow as usize].counters
     }
 
+    /// Shows what a node sends from now on, as [`Effect::Tapped`], or no longer.
+    pub fn tap(&mut self, node: Address, is_on: bool) {
+        let flow = &mut self.flows[node.flow as usize];
+        flow.taps.retain(|tapped| *tapped != node.node);
+        if is_on {
+            flow.taps.push(node.node);
+        }
+        // While the flow is stopped there is no slot; it is tapped when the flow is built again.
+        if let Some(slot) = flow.slots.get_mut(usize::from(node.node.0)) {
+            slot.is_tapped = is_on;
+        }
+    }
+
     fn wake_node(
         &mut self,
         index: u32,
@@ -207,9 +235,10 @@ impl Engine {
             Some(wanted) if wanted <= now.mono => {
                 slot.wake = None;
                 self.run(index, now, effects, |flow, effects| {
-                    flow.call(Address { flow: index, node }, now, effects, |node, cx| {
-                        node.wake(cx)
-                    });
+                    let here = Address { flow: index, node };
+                    let before = effects.len();
+                    flow.call(here, now, effects, |node, cx| node.wake(cx));
+                    flow.tell_watchers(here, None, before, false, now, effects);
                     flow.drain(index, now, effects);
                 });
             }
@@ -223,10 +252,12 @@ impl Engine {
             for node in 0..flow.slots.len() {
                 let node =
                     NodeId(u16::try_from(node).expect("the checker limits a flow to 65,535 nodes"));
-                flow.call(Address { flow: index, node }, now, effects, |node, cx| {
-                    node.start(cx)
-                });
+                let here = Address { flow: index, node };
+                let before = effects.len();
+                flow.call(here, now, effects, |node, cx| node.start(cx));
+                flow.tell_watchers(here, None, before, false, now, effects);
             }
+            flow.tell_of_restart(now);
             flow.drain(index, now, effects);
         });
     }
@@ -245,6 +276,9 @@ impl Engine {
         match built {
             Ok(Ok(slots)) => {
                 flow.slots = slots;
+                for node in &flow.taps {
+                    flow.slots[usize::from(node.0)].is_tapped = true;
+                }
                 self.start(index, now, effects);
             }
             Ok(Err(error)) => self.stopped(index, now, None, chain(&error), effects),
@@ -301,6 +335,7 @@ impl Engine {
                 panic_text(panic.as_ref())
             );
         }
+        flow.panicked = Some((node, panic.clone()));
         effects.extend(safe_outputs(&flow.graph));
         effects.push(Effect::FlowStopped {
             flow: index,
@@ -343,6 +378,7 @@ impl Flow {
             effects,
             wake: &mut slot.wake,
             failures: &mut counters.failures,
+            is_tapped: slot.is_tapped,
             passed: None,
         };
         call(slot.node.as_mut(), &mut cx);
@@ -367,23 +403,122 @@ impl Flow {
         let mut node = first;
         loop {
             self.counters.deliveries += 1;
-            let passed = self.call(Address { flow, node }, now, effects, |node, cx| {
+            let here = Address { flow, node };
+            let original = self.slots[usize::from(node.0)]
+                .watchers
+                .are_there()
+                .then(|| (message.clone(), effects.len()));
+            let passed = self.call(here, now, effects, |node, cx| {
                 node.message(&mut message, cx)
             });
+            if let Some((original, before)) = original {
+                self.tell_watchers(here, Some(original), before, true, now, effects);
+            }
             let Some(port) = passed else { return };
             message.source = node;
-            match &*self.slots[usize::from(node.0)].outputs[port] {
+            let slot = &self.slots[usize::from(node.0)];
+            if slot.is_tapped {
+                effects.push(Effect::Tapped {
+                    from: here,
+                    port,
+                    message: message.clone(),
+                });
+            }
+            match &*slot.outputs[port] {
                 [reader] if self.queue.is_empty() => node = *reader,
                 readers => return queue_for(readers, message, &mut self.queue),
             }
         }
     }
 
-    /// Delivers what is queued until nothing is left.
+    /// Delivers what is queued until nothing is left. What one event sets off is bounded: see [`MOST_QUEUED`].
     fn drain(&mut self, flow: u32, now: Now, effects: &mut Effects) {
         while let Some((node, message)) = self.queue.pop_front() {
             self.deliver(flow, node, message, now, effects);
+            let excess = self.queue.len().saturating_sub(MOST_QUEUED);
+            if excess > 0 {
+                self.queue.truncate(MOST_QUEUED);
+                self.counters.failures += excess as u64;
+                effects.push(Effect::Failed {
+                    from: Address { flow, node },
+                    reason: format!(
+                        "more than {MOST_QUEUED} messages were on their way at once; {excess} of them were dropped"
+                    ),
+                });
+            }
         }
+    }
+
+    /// After a call of a node: what it could not handle goes to those that watch it, and so does a change of its state.
+    /// `before` is how many effects there were before the call; `is_proof` whether a call without a failure shows that the
+    /// node works.
+    fn tell_watchers(
+        &mut self,
+        from: Address,
+        original: Option<Message>,
+        before: usize,
+        is_proof: bool,
+        now: Now,
+        effects: &Effects,
+    ) {
+        let slot = &mut self.slots[usize::from(from.node.0)];
+        if !slot.watchers.are_there() {
+            return;
+        }
+        let watched = &self.graph.nodes()[usize::from(from.node.0)];
+        let failures = effects[before..].iter().filter_map(|effect| match effect {
+            Effect::Failed { from: node, reason } if *node == from => Some(reason.as_str()),
+            _ => None,
+        });
+        let own_topic = || format!("{}/{}", self.graph.name(), watched.name).into();
+        let mut first_reason = None;
+        for reason in failures {
+            first_reason.get_or_insert(reason);
+            if slot.watchers.of_failures.is_empty() {
+                break;
+            }
+            let mut message = original.clone().unwrap_or_else(|| Message {
+                topic: own_topic(),
+                payload: Value::Null,
+                time: now.wall,
+                source: from.node,
+                headers: None,
+            });
+            let error = Value::object([
+                ("message", Value::from(reason)),
+                ("node", Value::Text(watched.name.clone())),
+                ("type", Value::from(watched.node_type.name)),
+            ]);
+            let headers = message.headers.get_or_insert_default();
+            Arc::make_mut(headers).insert("error".into(), error);
+            message.source = from.node;
+            queue_for(&slot.watchers.of_failures, message, &mut self.queue);
+        }
+        let is_failing = first_reason.is_some();
+        if slot.watchers.is_failing != is_failing && (is_failing || is_proof) {
+            slot.watchers.is_failing = is_failing;
+            let message = state_message(
+                own_topic(),
+                &watched.name,
+                if is_failing { "failing" } else { "ok" },
+                first_reason.map_or(Value::Null, Value::from),
+                from.node,
+                now,
+            );
+            queue_for(&slot.watchers.of_states, message, &mut self.queue);
+        }
+    }
+
+    /// After a start that followed a panic: those that watch the node which panicked hear of it.
+    fn tell_of_restart(&mut self, now: Now) {
+        let Some((Some(node), panic)) = self.panicked.take() else {
+            return;
+        };
+        let name = &self.graph.nodes()[usize::from(node.0)].name;
+        let topic = format!("{}/{name}", self.graph.name()).into();
+        let message = state_message(topic, name, "restarted", Value::from(&*panic), node, now);
+        let watchers = &self.slots[usize::from(node.0)].watchers;
+        queue_for(&watchers.of_states, message, &mut self.queue);
     }
 }
 
@@ -407,14 +542,96 @@ fn queue_wake(
     wakes.push(Reverse((wanted, Wake::Node { flow, node })));
 }
 
+/// Who hears of a node's failures and states. A flow has few watchers, or none.
+#[derive(Default)]
+struct Watchers {
+    of_failures: Box<[NodeId]>,
+    of_states: Box<[NodeId]>,
+    /// What those of its state were told last.
+    is_failing: bool,
+}
+
+impl Watchers {
+    #[inline]
+    fn are_there(&self) -> bool {
+        !self.of_failures.is_empty() || !self.of_states.is_empty()
+    }
+}
+
+/// What a `status` node sends.
+fn state_message(
+    topic: Text,
+    node: &Text,
+    state: &str,
+    reason: Value,
+    source: NodeId,
+    now: Now,
+) -> Message {
+    Message {
+        topic,
+        payload: Value::object([
+            ("node", Value::Text(node.clone())),
+            ("state", Value::from(state)),
+            ("reason", reason),
+        ]),
+        time: now.wall,
+        source,
+        headers: None,
+    }
+}
+
+/// Per node, who watches it. A node does not watch itself, nor what comes behind it: that would go round for ever.
+fn watchers(graph: &Graph) -> Vec<Watchers> {
+    let nodes = graph.nodes();
+    let mut found: Vec<(Vec<NodeId>, Vec<NodeId>)> = vec![Default::default(); nodes.len()];
+    for (place, watcher) in nodes.iter().enumerate() {
+        let Some(watch) = watcher.spec.watches() else {
+            continue;
+        };
+        let mut is_behind = vec![false; nodes.len()];
+        let mut open = vec![place];
+        while let Some(node) = open.pop() {
+            if !std::mem::replace(&mut is_behind[node], true) {
+                let readers = nodes[node].readers.iter().flatten();
+                open.extend(readers.map(|reader| usize::from(reader.0)));
+            }
+        }
+        for (node, (of_failures, of_states)) in found.iter_mut().enumerate() {
+            let is_named =
+                |names: &Vec<String>| names.iter().any(|name| **name == *nodes[node].name);
+            if is_behind[node] || !watch.nodes.as_ref().is_none_or(is_named) {
+                continue;
+            }
+            let list = match watch.what {
+                Watched::Failures => of_failures,
+                Watched::States => of_states,
+            };
+            list.push(NodeId(
+                u16::try_from(place).expect("the checker limits a flow to 65,535 nodes"),
+            ));
+        }
+    }
+    found
+        .into_iter()
+        .map(|(of_failures, of_states)| Watchers {
+            of_failures: of_failures.into(),
+            of_states: of_states.into(),
+            is_failing: false,
+        })
+        .collect()
+}
+
 fn build(graph: &Graph, device: &Arc<str>) -> Result<Vec<Slot>, BuildError> {
     let mut site = crate::nodes::Surroundings::new(device.clone(), graph);
     graph
         .nodes()
         .iter()
-        .map(|node| {
+        .zip(watchers(graph))
+        .map(|(node, watchers)| {
             site.node = node.name.clone();
             Ok(Slot {
+                watchers,
+                is_tapped: false,
                 node: node.spec.build(&site)?,
                 outputs: node
                     .readers

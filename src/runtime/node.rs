@@ -65,6 +65,13 @@ pub enum Effect {
         label: Text,
         message: Message,
     },
+    /// A node that is watched from outside sent a message: see [`Engine::tap`](crate::runtime::Engine::tap).
+    Tapped {
+        from: Address,
+        /// The port's place among the node's ports.
+        port: usize,
+        message: Message,
+    },
     /// A node could not handle a message or a reading.
     Failed { from: Address, reason: String },
     /// A node panicked; its flow stopped, its outputs are safe, and it starts again after `again_in`.
@@ -90,6 +97,8 @@ pub struct Context<'a> {
     pub(super) effects: &'a mut Effects,
     pub(super) wake: &'a mut Option<Duration>,
     pub(super) failures: &'a mut u64,
+    /// Whether someone watches what the node sends.
+    pub(super) is_tapped: bool,
     /// The port out of which the message that came in goes on.
     pub(super) passed: Option<usize>,
 }
@@ -110,6 +119,13 @@ impl Context<'_> {
     /// its own, and what they share is copied only when one of them writes to it.
     pub fn emit(&mut self, port: usize, mut message: Message) {
         message.source = self.here.node;
+        if self.is_tapped {
+            self.effects.push(Effect::Tapped {
+                from: self.here,
+                port,
+                message: message.clone(),
+            });
+        }
         queue_for(&self.outputs[port], message, self.queue);
     }
 

@@ -187,7 +187,7 @@ impl VirtualRun {
                             .push((time, format!("{place}: {reason}")));
                     }
                     Effect::FlowStopped { panic, .. } => self.trace.panics.push((time, panic)),
-                    Effect::FlowRestarted { .. } => {}
+                    Effect::FlowRestarted { .. } | Effect::Tapped { .. } => {}
                 }
             }
             for answer in answers {

@@ -196,6 +196,7 @@ impl Host {
                         self.log.stopped(flow, node, &panic, again_in);
                     }
                     Effect::FlowRestarted { flow } => self.log.restarted(flow),
+                    Effect::Tapped { .. } => {}
                 }
             }
             for answer in answers {

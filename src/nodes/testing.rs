@@ -1,0 +1,194 @@
+//! Runs one node by itself, for its tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::flow::{Graph, Report, Variables, check};
+use crate::message::{Message, Timestamp, Value};
+use crate::runtime::Now;
+use crate::runtime::engine::{Engine, Event};
+use crate::runtime::node::{Address, Effect};
+
+/// A graph from a flow's text, which must be valid.
+pub(crate) fn graph(text: &str) -> Arc<Graph> {
+    let mut report = Report::new("test.toml", text);
+    let graph = check("test", &Variables::default(), &mut report);
+    let rendered: String = report.diagnostics.iter().map(|d| d.render(false)).collect();
+    Arc::new(graph.unwrap_or_else(|| panic!("{rendered}")))
+}
+
+/// What is wrong with a flow's text, one line for each problem.
+pub(crate) fn problems(text: &str) -> Vec<String> {
+    let mut report = Report::new("test.toml", text);
+    check("test", &Variables::default(), &mut report);
+    let found = report.into_diagnostics();
+    found.iter().map(ToString::to_string).collect()
+}
+
+/// What is wrong with one node between a source and a sink. `options` are the node's lines, with its type.
+pub(crate) fn node_problems(options: &str) -> Vec<String> {
+    problems(&between(&["source"], options))
+}
+
+/// What a node of one input sends for payloads that come a second apart, from 10 s after 1970 on; failures too. Time
+/// then goes on for an hour. `options` are the node's lines, with its type.
+pub(crate) fn run_node(options: &str, payloads: impl IntoIterator<Item = Value>) -> Vec<String> {
+    let times = (10..).map(|second| Timestamp::from_millis(second * 1000));
+    run_node_at(options, times.zip(payloads))
+}
+
+/// The same with payloads as a JSON list.
+pub(crate) fn run_node_json(options: &str, payloads: &str) -> Vec<String> {
+    let payloads: Vec<Value> = serde_json::from_str(payloads).expect("a JSON list");
+    run_node(options, payloads)
+}
+
+/// The same with the time of each message, at which it also comes; time never goes back.
+pub(crate) fn run_node_at(
+    options: &str,
+    payloads: impl IntoIterator<Item = (Timestamp, Value)>,
+) -> Vec<String> {
+    let mut run = Run::new(options);
+    for (time, payload) in payloads {
+        run.go_on_until(time);
+        run.deliver(time, payload);
+    }
+    run.go_on_until(run.now.wall.saturating_add(Duration::from_secs(3600)));
+    run.sent
+}
+
+/// A flow with a node `tested`, whose messages the test makes up.
+pub(crate) struct Run {
+    engine: Engine,
+    graph: Arc<Graph>,
+    pub(crate) now: Now,
+    /// What came to `debug` nodes, as JSON, behind the node's name and a colon unless that is `sink`; failures and other
+    /// effects too.
+    pub(crate) sent: Vec<String>,
+    /// The messages among them.
+    pub(crate) messages: Vec<Message>,
+}
+
+fn between(sources: &[&str], options: &str) -> String {
+    format!(
+        "{}\n[nodes.sink]\ntype = 'debug'\nfrom = 'tested'",
+        behind(sources, options)
+    )
+}
+
+fn behind(sources: &[&str], options: &str) -> String {
+    let mut flow = String::new();
+    for source in sources {
+        flow += &format!("[nodes.{source}]\ntype = 'inject'\nevery = '10000d'\n");
+    }
+    let from: Vec<String> = sources.iter().map(|source| format!("'{source}'")).collect();
+    flow + &format!("[nodes.tested]\nfrom = [{}]\n{options}", from.join(", "))
+}
+
+impl Run {
+    /// The node `tested` between a source that sends nothing by itself and a sink that notes what comes.
+    pub(crate) fn new(options: &str) -> Run {
+        Run::flow(&between(&["source"], options))
+    }
+
+    /// The same with several sources.
+    pub(crate) fn with_sources(sources: &[&str], options: &str) -> Run {
+        Run::flow(&between(sources, options))
+    }
+
+    /// With a sink behind each of some ports, named as the port.
+    pub(crate) fn with_ports(ports: &[&str], options: &str) -> Run {
+        let mut flow = behind(&["source"], options);
+        for port in ports {
+            flow += &format!("\n[nodes.{port}]\ntype = 'debug'\nfrom = 'tested.{port}'");
+        }
+        Run::flow(&flow)
+    }
+
+    /// A node that sends nothing; its effects are noted.
+    pub(crate) fn sink(options: &str) -> Run {
+        Run::flow(&behind(&["source"], options))
+    }
+
+    /// A whole flow, which has a node `tested`.
+    pub(crate) fn flow(text: &str) -> Run {
+        let mut run = Run {
+            engine: Engine::new("test-device"),
+            graph: graph(text),
+            now: Now::default(),
+            sent: Vec::new(),
+            messages: Vec::new(),
+        };
+        let mut effects = Vec::new();
+        run.engine.add(run.graph.clone(), run.now, &mut effects);
+        run.note(effects);
+        run
+    }
+
+    pub(crate) fn deliver(&mut self, time: Timestamp, payload: Value) {
+        self.deliver_on("t", time, payload);
+    }
+
+    pub(crate) fn deliver_on(&mut self, topic: &str, time: Timestamp, payload: Value) {
+        self.deliver_message("source", topic, time, payload);
+    }
+
+    /// A message that seems to come from a node, to the node `tested`.
+    pub(crate) fn deliver_message(
+        &mut self,
+        source: &str,
+        topic: &str,
+        time: Timestamp,
+        payload: Value,
+    ) {
+        let source = self.graph.find(source).expect("the flow has the node");
+        self.deliver_whole(Message {
+            topic: topic.into(),
+            payload,
+            time,
+            source,
+            headers: None,
+        });
+    }
+
+    pub(crate) fn deliver_whole(&mut self, message: Message) {
+        let to = Address {
+            flow: 0,
+            node: self.graph.find("tested").expect("the flow has the node"),
+        };
+        let mut effects = Vec::new();
+        let messages = vec![message];
+        self.engine
+            .handle(self.now, Event::Messages { to, messages }, &mut effects);
+        self.note(effects);
+    }
+
+    pub(crate) fn go_on_until(&mut self, wall: Timestamp) {
+        let end = self.now.mono_at(wall);
+        while let Some(next) = self.engine.next_wake().filter(|next| *next <= end) {
+            self.now = self.now.later(next.saturating_sub(self.now.mono));
+            let mut effects = Vec::new();
+            self.engine.wake(self.now, 1, &mut effects);
+            self.note(effects);
+        }
+        self.now = self.now.later(end.saturating_sub(self.now.mono));
+    }
+
+    fn note(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.sent.push(match effect {
+                Effect::Debug { from, message, .. } => {
+                    let payload = message.payload.to_json();
+                    self.messages.push(message);
+                    match self.graph.node_name(from.node) {
+                        "sink" => payload,
+                        other => format!("{other}: {payload}"),
+                    }
+                }
+                Effect::Failed { reason, .. } => format!("failed: {reason}"),
+                Effect::Output { pin, level } => format!("{pin} {level}"),
+                other => format!("{other:?}"),
+            });
+        }
+    }
+}
