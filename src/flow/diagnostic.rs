@@ -142,6 +142,13 @@ impl Report {
     }
 
     /// The problems in the order of their places.
+    /// Leaves of several problems that read the same, at the same place, the first.
+    pub fn drop_repeated(&mut self) {
+        let mut seen = std::collections::HashSet::new();
+        self.diagnostics
+            .retain(|found| seen.insert((found.span.clone(), found.message.clone())));
+    }
+
     pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.diagnostics
             .sort_by_key(|diagnostic| diagnostic.span.start);

@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::flow::diagnostic::{Report, Source, did_you_mean};
+use crate::flow::parts::{self, WrittenPart};
 
 /// A flow as written.
 #[derive(Debug, Default)]
@@ -14,6 +15,7 @@ pub struct FlowFile<'a> {
     /// `[vars]`: defaults that a device may change.
     pub vars: DeTable<'a>,
     pub nodes: Vec<WrittenNode<'a>>,
+    pub parts: Vec<WrittenPart<'a>>,
     /// Nodes of which so much is wrong that they are not among `nodes`.
     pub unreadable: Vec<String>,
     /// The text is no TOML, and what could be read of it may stand in the wrong place.
@@ -21,9 +23,11 @@ pub struct FlowFile<'a> {
 }
 
 /// A node as written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WrittenNode<'a> {
     pub name: Spanned<String>,
+    /// What stands before its name in the flow: empty, or that of the part's use, as `cellar/`.
+    pub scope: String,
     pub node_type: Spanned<String>,
     /// Where its input comes from: `node` or `node.port`.
     pub from: Vec<Spanned<String>>,
@@ -31,6 +35,13 @@ pub struct WrittenNode<'a> {
     pub from_span: Option<Range<usize>>,
     /// All its other entries.
     pub options: DeTable<'a>,
+}
+
+impl WrittenNode<'_> {
+    /// The node's name in the flow: that of a part's node has the name of the part's use before it.
+    pub fn full_name(&self) -> String {
+        format!("{}{}", self.scope, self.name.get_ref())
+    }
 }
 
 /// Reads the text of a flow file. What is wrong goes to the report; what is right is returned.
@@ -60,26 +71,133 @@ pub fn parse<'a>(source: &'a Source, report: &mut Report) -> FlowFile<'a> {
             },
             "nodes" => match value.into_inner() {
                 DeValue::Table(nodes) => {
-                    for (name, value) in nodes {
-                        match node(name.span(), name.get_ref(), value, report) {
-                            Some(node) => file.nodes.push(node),
-                            None => file.unreadable.push(name.get_ref().to_string()),
-                        }
-                    }
+                    (file.nodes, file.unreadable) = read_nodes(nodes, report);
                 }
                 _ => report.error(key.span(), "`nodes` must be tables: [nodes.NAME]", None),
+            },
+            "parts" => match value.into_inner() {
+                DeValue::Table(parts) => {
+                    for (name, value) in parts {
+                        let written = part(name.span(), name.get_ref(), value, report);
+                        file.parts.extend(written);
+                    }
+                }
+                _ => report.error(key.span(), "`parts` must be tables: [parts.NAME]", None),
             },
             // After a syntax error, entries land where they do not belong.
             _ if file.is_broken => {}
             other => report.error(
                 key.span(),
                 format!("a flow file has no `{other}`"),
-                did_you_mean(other, ["description", "vars", "nodes"])
-                    .or_else(|| Some("it has `description`, `[vars]` and `[nodes.NAME]`".into())),
+                did_you_mean(other, ["description", "vars", "nodes", "parts"]).or_else(|| {
+                    Some("it has `description`, `[vars]`, `[nodes.NAME]` and `[parts.NAME]`".into())
+                }),
             ),
         }
     }
     file
+}
+
+/// The nodes that can be read, and the names of those that cannot.
+fn read_nodes<'a>(nodes: DeTable<'a>, report: &mut Report) -> (Vec<WrittenNode<'a>>, Vec<String>) {
+    let (mut read, mut unreadable) = (Vec::new(), Vec::new());
+    for (name, value) in nodes {
+        match node(name.span(), name.get_ref(), value, report) {
+            Some(node) => read.push(node),
+            None => unreadable.push(name.get_ref().to_string()),
+        }
+    }
+    (read, unreadable)
+}
+
+fn part<'a>(
+    span: Range<usize>,
+    name: &str,
+    value: Spanned<DeValue<'a>>,
+    report: &mut Report,
+) -> Option<WrittenPart<'a>> {
+    if !is_node_name(name) {
+        let help = "lower-case letters, digits, `_` and `-`";
+        let message = format!("`{name}` is no name for a part");
+        report.error(span.clone(), message, Some(help.into()));
+    }
+    let DeValue::Table(entries) = value.into_inner() else {
+        let message = format!("`{name}` must be a table: [parts.{name}]");
+        report.error(span, message, None);
+        return None;
+    };
+    let mut part = WrittenPart {
+        name: Spanned::new(span.clone(), name.to_owned()),
+        vars: DeTable::new(),
+        out: Vec::new(),
+        nodes: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    for (key, value) in entries {
+        match key.get_ref().as_ref() {
+            "vars" => match value.get_ref() {
+                DeValue::Table(vars) => part.vars = checked_vars(vars, report),
+                _ => wrong_type(report, "vars", &value, "a table"),
+            },
+            "out" => part.out = outputs(&value, report),
+            "nodes" => match value.into_inner() {
+                DeValue::Table(nodes) => (part.nodes, part.unreadable) = read_nodes(nodes, report),
+                _ => {
+                    let message = format!("`nodes` must be tables: [parts.{name}.nodes.NAME]");
+                    report.error(key.span(), message, None);
+                }
+            },
+            other => {
+                let help = did_you_mean(other, ["vars", "out", "nodes"])
+                    .unwrap_or_else(|| "it has `vars`, `out` and `nodes`".into());
+                report.error(key.span(), format!("a part has no `{other}`"), Some(help));
+            }
+        }
+    }
+    if part.nodes.is_empty() && part.unreadable.is_empty() {
+        let help = format!("a node of it is a table: [parts.{name}.nodes.NAME]");
+        report.error(span, format!("the part `{name}` has no nodes"), Some(help));
+    }
+    for inside in &part.nodes {
+        if inside.name.get_ref() == parts::INPUT {
+            let message = "no node of a part can be called `in`: that is what the part is given";
+            report.error(inside.name.span(), message, None);
+        }
+    }
+    Some(part)
+}
+
+/// `out` of a part: one node, or a table of ports.
+fn outputs(
+    value: &Spanned<DeValue<'_>>,
+    report: &mut Report,
+) -> Vec<(Spanned<String>, Spanned<String>)> {
+    const EXPECTED: &str = "a node's name, `node.port`, or a table of ports: { PORT = \"NODE\" }";
+    let mut ports = Vec::new();
+    match value.get_ref() {
+        DeValue::String(text) => {
+            let port = Spanned::new(value.span(), "out".to_owned());
+            ports.push((port, Spanned::new(value.span(), text.to_string())));
+        }
+        DeValue::Table(table) => {
+            for (port, inside) in table {
+                if !is_node_name(port.get_ref()) {
+                    let help = "lower-case letters, digits, `_` and `-`";
+                    let message = format!("`{}` is no name for a port", port.get_ref());
+                    report.error(port.span(), message, Some(help.into()));
+                }
+                match inside.get_ref().as_str() {
+                    Some(text) => ports.push((
+                        Spanned::new(port.span(), port.get_ref().to_string()),
+                        Spanned::new(inside.span(), text.to_owned()),
+                    )),
+                    None => wrong_type(report, "out", inside, EXPECTED),
+                }
+            }
+        }
+        _ => wrong_type(report, "out", value, EXPECTED),
+    }
+    ports
 }
 
 /// The variables whose names and values can be used.
@@ -168,6 +286,7 @@ fn node<'a>(
     };
     Some(WrittenNode {
         name: Spanned::new(span, name.to_owned()),
+        scope: String::new(),
         node_type,
         from,
         from_span,

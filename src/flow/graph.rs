@@ -3,11 +3,12 @@
 //! A [`Graph`] exists only through [`crate::flow::check()`], so the engine cannot meet one that is not valid. It does not
 //! depend on the file format.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::board::{Level, Pin};
 use crate::message::{NodeId, Object, Text};
-use crate::nodes::{NodeType, Spec, Use};
+use crate::nodes::{NodeType, Spec, Use, Watched};
 
 /// A valid flow.
 #[derive(Debug)]
@@ -21,7 +22,10 @@ pub struct Graph {
 /// A node of a valid flow.
 #[derive(Debug)]
 pub struct GraphNode {
+    /// Unique in the flow; that of a part's node has the name of the part's use before it, as `cellar/clean`.
     pub name: Text,
+    /// Where its name stands in the flow file.
+    pub span: Range<usize>,
     pub node_type: &'static NodeType,
     pub spec: Arc<dyn Spec>,
     /// What the node needs of the board.
@@ -30,6 +34,19 @@ pub struct GraphNode {
     pub ports: Vec<String>,
     /// Per output port, the nodes that read it, in file order.
     pub readers: Vec<Vec<NodeId>>,
+    /// The nodes that it reads, each with the name that the node's options use for it.
+    pub inputs: Vec<(String, NodeId)>,
+    pub watching: Option<Watching>,
+    /// The variables that its JavaScript sees.
+    pub vars: Arc<Object>,
+}
+
+/// Nodes whose failures or states come to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watching {
+    pub what: Watched,
+    /// In the order of the file.
+    pub nodes: Vec<NodeId>,
 }
 
 impl Graph {

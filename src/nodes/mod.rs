@@ -356,9 +356,16 @@ impl<'a> Surroundings<'a> {
 
     /// The node of that name, which must be among [`Definition::inputs`]: messages from it have it as their source.
     pub fn input(&self, name: &str) -> NodeId {
-        self.graph
-            .find(name)
+        let here = self
+            .graph
+            .nodes()
+            .iter()
+            .find(|node| node.name == self.node);
+        let mut inputs = here.into_iter().flat_map(|node| &node.inputs);
+        let found = inputs.find(|(known, _)| known == name);
+        found
             .expect("the checker has seen that the nodes which options name are there")
+            .1
     }
 
     /// The topic of a source that was not given one: `flow/node`.

@@ -585,7 +585,7 @@ fn watchers(graph: &Graph) -> Vec<Watchers> {
     let nodes = graph.nodes();
     let mut found: Vec<(Vec<NodeId>, Vec<NodeId>)> = vec![Default::default(); nodes.len()];
     for (place, watcher) in nodes.iter().enumerate() {
-        let Some(watch) = watcher.spec.watches() else {
+        let Some(watching) = &watcher.watching else {
             continue;
         };
         let mut is_behind = vec![false; nodes.len()];
@@ -596,19 +596,17 @@ fn watchers(graph: &Graph) -> Vec<Watchers> {
                 open.extend(readers.map(|reader| usize::from(reader.0)));
             }
         }
-        for (node, (of_failures, of_states)) in found.iter_mut().enumerate() {
-            let is_named =
-                |names: &Vec<String>| names.iter().any(|name| **name == *nodes[node].name);
-            if is_behind[node] || !watch.nodes.as_ref().is_none_or(is_named) {
-                continue;
+        let watcher =
+            NodeId(u16::try_from(place).expect("the checker limits a flow to 65,535 nodes"));
+        for node in &watching.nodes {
+            let node = usize::from(node.0);
+            if !is_behind[node] {
+                let (of_failures, of_states) = &mut found[node];
+                match watching.what {
+                    Watched::Failures => of_failures.push(watcher),
+                    Watched::States => of_states.push(watcher),
+                }
             }
-            let list = match watch.what {
-                Watched::Failures => of_failures,
-                Watched::States => of_states,
-            };
-            list.push(NodeId(
-                u16::try_from(place).expect("the checker limits a flow to 65,535 nodes"),
-            ));
         }
     }
     found
