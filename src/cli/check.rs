@@ -3,9 +3,11 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use serde::Serialize;
 
 use super::{Failure, Outcome, settings};
+use crate::flow::estimate::Estimate;
 use crate::flow::{Diagnostic, Severity, Site};
 use crate::runtime::driver::chain;
 
@@ -19,6 +21,9 @@ pub(super) struct Arguments {
     /// Print the problems as a JSON array
     #[arg(long)]
     json: bool,
+    /// Print what each valid flow will send and write in a day, at most, and no problems
+    #[arg(long)]
+    estimates: bool,
 }
 
 /// More problems than this are not shown with their lines; nobody reads them.
@@ -72,7 +77,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         .iter()
         .filter(|diagnostic| diagnostic.severity == Severity::Error)
         .count();
-    if arguments.json {
+    let estimates = site.flows.iter().map(|flow| FlowEstimate {
+        flow: flow.name(),
+        estimate: Estimate::of(flow),
+    });
+    let estimates: Vec<FlowEstimate> = estimates.collect();
+    if arguments.estimates {
+        print_estimates(&estimates, arguments.json)?;
+    } else if arguments.json {
         let problems: Vec<Problem> = diagnostics.iter().map(problem).collect();
         writeln!(
             std::io::stdout(),
@@ -88,6 +100,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         if let Some(more) = diagnostics.len().checked_sub(MOST_SHOWN + 1) {
             writeln!(out, "... and {} more\n", more + 1)?;
         }
+        print_estimates(&estimates, false)?;
         let warnings = diagnostics.len() - errors + of_credentials.len();
         let count = |number: usize, word: &str| {
             format!("{number} {word}{}", if number == 1 { "" } else { "s" })
@@ -105,6 +118,67 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     let is_good = errors == 0 && flows == files && files > 0 && unreadable.is_empty();
     Ok(if is_good { Outcome::Good } else { Outcome::Bad })
+}
+
+/// A flow's day, as `--estimates --json` prints it.
+#[derive(Serialize)]
+struct FlowEstimate<'a> {
+    flow: &'a str,
+    #[serde(flatten)]
+    estimate: Estimate,
+}
+
+fn print_estimates(estimates: &[FlowEstimate<'_>], as_json: bool) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_string_pretty(estimates)?)?;
+        return Ok(());
+    }
+    let width = estimates.iter().map(|one| one.flow.len()).max();
+    for one in estimates {
+        let (flow, width) = (one.flow, width.unwrap_or_default());
+        writeln!(out, "{flow:<width$}  {}", in_words(&one.estimate))?;
+    }
+    if !estimates.is_empty() {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// A flow's day in one line.
+fn in_words(estimate: &Estimate) -> String {
+    let readings = match estimate.messages_per_day {
+        Some(messages) => format!("{} messages a day", count(messages)),
+        None => "messages as they come".to_owned(),
+    };
+    let uplink = match (
+        estimate.uplink_messages_per_day,
+        estimate.uplink_bytes_per_day,
+        estimate.flash_bytes_per_day,
+    ) {
+        (Some(0), ..) => "nothing to the cloud".to_owned(),
+        (Some(messages), Some(bytes), Some(flash)) => format!(
+            "to the cloud {} of {}; {} to flash on a day without a link",
+            count(messages),
+            ByteSize(bytes).display().si(),
+            ByteSize(flash).display().si(),
+        ),
+        _ => "to the cloud as many as come".to_owned(),
+    };
+    format!("at most: {readings}, {uplink}")
+}
+
+/// A whole number with commas.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn problem(diagnostic: &Diagnostic) -> Problem<'_> {

@@ -56,6 +56,19 @@ impl TopicTemplate {
         Ok(TopicTemplate(parts))
     }
 
+    /// About how long it is, in bytes, once it is filled in, on a device with an id of `device` bytes.
+    pub fn typical_len(&self, device: usize, flow: usize, node: usize) -> usize {
+        let len = |part: &Part| match part {
+            Part::Fixed(text) => text.len(),
+            Part::Device => device,
+            Part::Flow => flow,
+            Part::Node => node,
+            // A source's own topic is the flow's and the node's name.
+            Part::Topic => flow + 1 + node,
+        };
+        self.0.iter().map(len).sum()
+    }
+
     /// The same with everything filled in that does not change while a flow runs.
     pub fn resolve(&self, device: &str, flow: &str, node: &str) -> ResolvedTopic {
         let mut resolved = ResolvedTopic(vec![String::new()]);

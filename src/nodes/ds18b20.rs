@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::sampler::{self, Sampler, every_second};
 use super::{BuildError, Definition, Problem, Surroundings, Use};
+use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
@@ -56,6 +57,10 @@ from = "probe"
 
     fn uses(&self) -> Vec<Use> {
         vec![Use::Sensor(self.spec())]
+    }
+
+    fn load(&self, _: Load) -> Load {
+        Load::every(self.every.0, Load::NUMBER_BYTES)
     }
 
     fn build(&self, surroundings: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {

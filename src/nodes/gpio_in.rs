@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::{BuildError, Definition, Surroundings, Use};
 use crate::board::{Level, Pin, Pull};
+use crate::flow::estimate::Load;
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Input, Node};
 
@@ -39,6 +40,10 @@ from = "door"
             pin: self.pin,
             pull: self.pull,
         }]
+    }
+
+    fn load(&self, _: Load) -> Load {
+        Load::UNKNOWN.sized(1.0)
     }
 
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{BuildError, Definition, Problem, Surroundings};
+use crate::flow::estimate::Load;
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
 
@@ -48,6 +49,10 @@ from = "thermostat"
             )];
         }
         Vec::new()
+    }
+
+    fn load(&self, input: Load) -> Load {
+        input.sized(5.0)
     }
 
     fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::sampler::next_tick;
 use super::{BuildError, Definition, Problem, Surroundings};
+use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Node};
@@ -43,6 +44,12 @@ from = "tick"
             return vec![Problem::new("every", "must be at least 1ms")];
         }
         Vec::new()
+    }
+
+    fn load(&self, _: Load) -> Load {
+        let payload = self.payload.as_ref();
+        let bytes = payload.map_or(13.0, |payload| payload.to_json().len() as f64);
+        Load::every(self.every.0, bytes)
     }
 
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {

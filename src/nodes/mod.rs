@@ -36,7 +36,9 @@ use crate::flow::diagnostic::Report;
 use crate::flow::estimate::Load;
 use crate::flow::options;
 use crate::flow::script::{Compiled, Expression, Sandbox, ScriptError};
+use crate::flow::template::TopicTemplate;
 use crate::message::{NodeId, Text};
+use crate::outbox::Envelope;
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
 
@@ -98,6 +100,11 @@ pub trait Definition: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
         input
     }
 
+    /// How the node publishes what comes to it through the outbox, if it does.
+    fn publishes(&self) -> Option<Publishes<'_>> {
+        None
+    }
+
     /// Whether the node sends everything later than it came, from a wake-up, so that a cycle through it comes to rest.
     fn breaks_cycle(&self) -> bool {
         false
@@ -139,6 +146,13 @@ impl Problem {
             message: message.into(),
         }
     }
+}
+
+/// How a node publishes.
+#[derive(Clone, Copy, Debug)]
+pub struct Publishes<'a> {
+    pub topic: &'a TopicTemplate,
+    pub envelope: Envelope,
 }
 
 /// What a node wants to hear of other nodes of its flow.
@@ -191,6 +205,9 @@ pub trait Spec: fmt::Debug + Send + Sync {
     fn load(&self, input: Load) -> Load {
         input
     }
+    fn publishes(&self) -> Option<Publishes<'_>> {
+        None
+    }
     fn breaks_cycle(&self) -> bool {
         false
     }
@@ -209,6 +226,9 @@ impl<D: Definition> Spec for D {
     }
     fn load(&self, input: Load) -> Load {
         Definition::load(self, input)
+    }
+    fn publishes(&self) -> Option<Publishes<'_>> {
+        Definition::publishes(self)
     }
     fn breaks_cycle(&self) -> bool {
         Definition::breaks_cycle(self)

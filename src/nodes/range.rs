@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{BuildError, Definition, Problem, Surroundings};
+use crate::flow::estimate::Load;
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
 
@@ -72,6 +73,10 @@ from = "percent"
             return vec![Problem::new("in", "the two ends must differ")];
         }
         Vec::new()
+    }
+
+    fn load(&self, input: Load) -> Load {
+        input.sized(Load::NUMBER_BYTES)
     }
 
     fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildError, Definition, Surroundings};
+use super::{BuildError, Definition, Publishes, Surroundings};
 use crate::flow::template::{ResolvedTopic, TopicTemplate};
 use crate::message::Message;
 use crate::outbox::{Draft, Envelope};
@@ -43,6 +43,13 @@ type = "uplink"
 from = "minute"
 topic = "sites/{device}/cold-store/temperature"
 "#;
+
+    fn publishes(&self) -> Option<Publishes<'_>> {
+        Some(Publishes {
+            topic: &self.topic,
+            envelope: self.envelope,
+        })
+    }
 
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         let topic = self.topic.resolve(&site.device, &site.flow, &site.node);

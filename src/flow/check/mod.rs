@@ -2,10 +2,11 @@
 //!
 //! Everything that can be wrong is reported; a graph comes out only when nothing is.
 
+mod advice;
 #[cfg(test)]
 mod tests;
 mod vars;
-mod wires;
+pub(crate) mod wires;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -84,10 +85,10 @@ pub fn check(name: &str, variables: &Variables, report: &mut Report) -> Option<G
     // A part that is used several times says what is wrong in it once.
     report.drop_repeated();
     if report.has_errors() {
-        None
-    } else {
-        Some(graph)
+        return None;
     }
+    advice::advise(&graph, report);
+    Some(graph)
 }
 
 struct Checker<'c, 'a> {

@@ -7,7 +7,7 @@ use crate::flow::file::WrittenNode;
 use crate::message::NodeId;
 
 /// Per node and port, the nodes that read it, in file order.
-pub(super) type Wires = Vec<Vec<Vec<NodeId>>>;
+pub(crate) type Wires = Vec<Vec<Vec<NodeId>>>;
 
 /// Ways on which one message may come to one node.
 const MOST_WAYS: u64 = 1_000;
@@ -72,7 +72,7 @@ pub(super) fn count_ways(wires: &Wires, nodes: &[WrittenNode<'_>], report: &mut 
 }
 
 /// The nodes in an order in which each comes after all that it reads from; without those that are on a cycle or behind one.
-pub(super) fn in_order(wires: &Wires) -> Vec<usize> {
+pub(crate) fn in_order(wires: &Wires) -> Vec<usize> {
     let mut inputs = vec![0_usize; wires.len()];
     for node in 0..wires.len() {
         targets(wires, node).for_each(|target| inputs[target] += 1);
