@@ -19,6 +19,7 @@
 //! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
 //! * [`certs`][]: development certificates
 //! * [`logging`][]: where the log goes
+//! * [`reference`][]: documentation and JSON Schema of the node types, from their definitions
 //! * [`examples`][]: the flows of `flows/`, in the binary
 //! * [`cli`][]: the commands
 //!
@@ -37,6 +38,7 @@ pub mod logging;
 pub mod message;
 pub mod nodes;
 pub mod outbox;
+pub mod reference;
 pub mod runtime;
 pub mod sensors;
 pub mod uplink;

@@ -9,6 +9,7 @@ mod demo;
 mod nodes;
 mod outbox;
 mod run;
+mod schema;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Outbox(outbox::Arguments),
     /// List the node types, or describe one
     Nodes(nodes::Arguments),
+    /// Print the JSON Schema of flow files, for editors: a flow names it with `#:schema ./flow.schema.json`
+    Schema(schema::Arguments),
 }
 
 /// How a command ended, when nothing kept it from doing its work.
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Certs(arguments) => certs::run(&arguments),
         Command::Outbox(arguments) => outbox::run(&arguments),
         Command::Nodes(arguments) => nodes::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
     };
     match outcome {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

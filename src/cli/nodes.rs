@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::{Failure, Outcome};
 use crate::flow::diagnostic::did_you_mean;
 use crate::nodes::{NODE_TYPES, NodeType};
+use crate::reference;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -15,8 +16,11 @@ pub(super) struct Arguments {
     #[arg(value_name = "TYPE")]
     node_type: Vec<String>,
     /// Print JSON: an array of objects with `type`
-    #[arg(long)]
+    #[arg(long, conflicts_with = "markdown")]
     json: bool,
+    /// Print the whole reference as Markdown, with what each example does
+    #[arg(long, conflicts_with = "node_type")]
+    markdown: bool,
 }
 
 /// A node type as `--json` prints it.
@@ -26,12 +30,18 @@ struct Description<'a> {
     summary: String,
     has_input: bool,
     ports: &'a [&'a str],
+    /// Whether the options name the ports.
+    names_ports: bool,
     options: Json,
     required: Json,
     example: &'a str,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    if arguments.markdown {
+        write!(std::io::stdout(), "{}", reference::markdown())?;
+        return Ok(Outcome::Good);
+    }
     let name = arguments.node_type.join(" ");
     let chosen: Vec<&NodeType> = NODE_TYPES
         .iter()
@@ -74,42 +84,21 @@ fn describe(node_type: &NodeType) -> Description<'_> {
     let part = |name: &str| schema.get(name).cloned().unwrap_or(Json::Null);
     Description {
         r#type: node_type.name,
-        summary: first_line(part("description").as_str().unwrap_or_default()),
+        summary: reference::summary(node_type),
         has_input: node_type.has_input,
         ports: node_type.ports,
+        names_ports: node_type.names_ports,
         options: part("properties"),
         required: part("required"),
         example: node_type.example.trim(),
     }
 }
 
-fn first_line(text: &str) -> String {
-    text.lines()
-        .take_while(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
 fn print_page(out: &mut impl Write, node_type: &NodeType) -> std::io::Result<()> {
-    let schema = node_type.schema();
-    let text = schema
-        .get("description")
-        .and_then(Json::as_str)
-        .unwrap_or_default();
+    let schema = node_type.schema().to_value();
+    let text = schema["description"].as_str().unwrap_or_default();
     writeln!(out, "{}\n\n{text}\n", node_type.name)?;
-    let wires = match (node_type.has_input, node_type.ports) {
-        (false, ports) => format!("a source: no input; sends on {}", ports.join(", ")),
-        (true, []) => "a sink: reads its input, sends nothing".to_owned(),
-        (true, ports) => format!("reads its input, sends on {}", ports.join(", ")),
-    };
-    writeln!(out, "Wires: {wires}\n\nOptions:")?;
-    let properties = schema.get("properties").and_then(Json::as_object);
-    for (name, option) in properties.into_iter().flatten() {
-        let text = option
-            .get("description")
-            .and_then(Json::as_str)
-            .unwrap_or_default();
-        writeln!(out, "  {name:<14} {}", text.replace('\n', " "))?;
-    }
-    writeln!(out, "\nExample:\n{}", node_type.example.trim_end())
+    writeln!(out, "Wires: {}\n", reference::wires(node_type))?;
+    writeln!(out, "Options:\n{}", reference::options(&schema))?;
+    writeln!(out, "Example:\n{}", node_type.example.trim_end())
 }

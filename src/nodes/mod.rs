@@ -26,7 +26,7 @@ mod window;
 use std::fmt;
 use std::sync::Arc;
 
-use schemars::{JsonSchema, Schema, schema_for};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
@@ -254,7 +254,7 @@ pub struct NodeType {
     /// Whether a node's options name its ports.
     pub names_ports: bool,
     pub example: &'static str,
-    schema: fn() -> Schema,
+    schema: fn(&mut SchemaGenerator) -> Schema,
     read: ReadOptions,
 }
 
@@ -270,7 +270,7 @@ impl NodeType {
             ports: D::PORTS,
             names_ports: D::NAMES_PORTS,
             example: D::EXAMPLE,
-            schema: || schema_for!(D),
+            schema: SchemaGenerator::root_schema_for::<D>,
             read: read::<D>,
         }
     }
@@ -282,7 +282,12 @@ impl NodeType {
 
     /// The JSON Schema of the options, with their documentation.
     pub fn schema(&self) -> Schema {
-        (self.schema)()
+        (self.schema)(&mut SchemaGenerator::default())
+    }
+
+    /// The same as part of a larger schema, which gets the definitions that it refers to.
+    pub fn schema_in(&self, generator: &mut SchemaGenerator) -> Schema {
+        (self.schema)(generator)
     }
 
     /// Reads the options of a node; mistakes go to the report. `header` is where the node's name stands.

@@ -57,3 +57,30 @@ fn an_unknown_type_gets_the_nearest_one_named() {
         "{ended:#?}"
     );
 }
+
+/// Files that are made from the definitions; `UPDATE_GOLDEN=1 cargo test --test all nodes` makes them anew.
+#[test]
+fn the_generated_files_are_those_that_the_definitions_give() {
+    for (arguments, file) in [
+        (["nodes", "--markdown"].as_slice(), "docs/nodes.md"),
+        (["schema"].as_slice(), "flows/flow.schema.json"),
+    ] {
+        let ended = Ended::of(tidegate(arguments));
+        ended.assert_code(0);
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &ended.stdout).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        let same = ended
+            .stdout
+            .lines()
+            .zip(expected.lines())
+            .take_while(|(made, stored)| made == stored);
+        assert!(
+            ended.stdout == expected,
+            "{file} is not what the definitions give, from line {} on; UPDATE_GOLDEN=1 makes it anew",
+            same.count() + 1
+        );
+    }
+}
