@@ -1,12 +1,12 @@
 //! `tidegate check`: everything that is wrong in settings and flows, at once.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use super::{Failure, Outcome, settings};
+use super::{CONFIG, Failure, Outcome, settings};
 use crate::flow::estimate::Estimate;
 use crate::flow::{Diagnostic, Severity, Site};
 use crate::runtime::driver::chain;
@@ -41,7 +41,23 @@ struct Problem<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let (config, of_settings) = settings(arguments.config.as_deref())?;
+    let (config, of_settings) = match settings(arguments.config.as_deref()) {
+        Err(failure) if arguments.json => {
+            let file = arguments.config.as_deref().unwrap_or(Path::new(CONFIG));
+            let problem = Problem {
+                file: &file.display().to_string(),
+                line: 1,
+                column: 1,
+                severity: "error",
+                message: &chain(failure.as_ref()),
+                help: None,
+            };
+            let json = serde_json::to_string_pretty(&[problem])?;
+            writeln!(std::io::stdout(), "{json}")?;
+            return Ok(Outcome::Bad);
+        }
+        settings => settings?,
+    };
     let mut site = Site::default();
     let mut unreadable = Vec::new();
     let paths = match &arguments.paths[..] {
@@ -59,6 +75,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         diagnostics.extend(of_settings);
         if flows == files {
             diagnostics.extend(config.unused_variables(&site.flows));
+            for problem in config.unused_environment(&site.flows) {
+                eprintln!("warning: {problem}");
+            }
         }
     }
     for problem in &unreadable {

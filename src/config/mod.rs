@@ -127,6 +127,22 @@ impl Config {
         report.into_diagnostics()
     }
 
+    /// Variables from the environment that no flow has, each in a sentence.
+    pub fn unused_environment(&self, flows: &[Arc<Graph>]) -> Vec<String> {
+        let known = || flows.iter().flat_map(|flow| flow.vars().keys());
+        let given = self.vars.texts.keys();
+        let unused = given.filter(|name| !known().any(|known| **known == **name));
+        unused
+            .map(|name| {
+                let help = did_you_mean(name, known().map(|known| &**known));
+                let help = help.map(|help| format!(": {help}")).unwrap_or_default();
+                format!(
+                    "{VARIABLE_PREFIX}{name} is set, but no flow has the variable `{name}`{help}"
+                )
+            })
+            .collect()
+    }
+
     /// What is wrong with the files of `[uplink]` at the system's time, each in a sentence. None of it keeps anything but the
     /// uplink from running.
     pub fn credential_problems(&self) -> Vec<String> {

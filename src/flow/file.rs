@@ -327,8 +327,20 @@ fn wrong_type(report: &mut Report, name: &str, value: &Spanned<DeValue<'_>>, exp
         value.span(),
         format!(
             "`{name}` must be {expected}, but is {}",
-            value.get_ref().type_str()
+            kind(value.get_ref())
         ),
         None,
     );
+}
+
+/// What kind of value this is, in words.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
 use crate::flow::diagnostic::{Report, nearest};
 use crate::message::Value;
@@ -118,8 +118,34 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
             format!("`{culprit}`: {}", in_words(error.message())),
             known.hint(&culprit, error.message()),
         );
-        table.remove(culprit.as_str());
+        let set_aside = error.span().is_some_and(|span| {
+            let value = table.get_mut(culprit.as_str());
+            value.is_some_and(|value| set_aside_item(value, &span))
+        });
+        if !set_aside {
+            table.remove(culprit.as_str());
+        }
     }
+}
+
+/// Of a list of tables, such as rules, takes out the one that has a mistake at `span`, so that the others are read too.
+fn set_aside_item(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
+    let DeValue::Array(items) = value.get_mut() else {
+        return false;
+    };
+    let is_wrong =
+        |item: &Spanned<DeValue<'_>>| item.get_ref().is_table() && contains(&item.span(), span);
+    let Some(wrong) = items.iter().position(is_wrong) else {
+        return false;
+    };
+    let mut kept = DeArray::new();
+    for (place, item) in items.iter().enumerate() {
+        if place != wrong {
+            kept.push(item.clone());
+        }
+    }
+    *items = kept;
+    true
 }
 
 fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
@@ -129,6 +155,26 @@ fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
 /// Serde's words for Rust types, as a person who writes a flow would say them.
 fn in_words(message: &str) -> String {
     let message = message.trim();
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        return match rest.split_once(", expected ") {
+            Some((word, known)) => format!("{word} is not known here, {}", choice(known)),
+            None => format!("{rest} is not known here"),
+        };
+    }
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        return match rest.split_once(", ") {
+            Some((word, known)) => format!("there is no {word} here, {}", choice(known)),
+            None => format!("there is no {rest} here"),
+        };
+    }
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("{field} is missing here");
+    }
+    if let Some(rest) = message.strip_prefix("invalid length ")
+        && let Some((length, _)) = rest.split_once(',')
+    {
+        return format!("a list of {length} is too long or too short");
+    }
     let (got, wanted) = match message.split_once(", expected ") {
         Some((got, wanted)) => (got, wanted),
         None => return message.to_owned(),
@@ -149,6 +195,17 @@ fn in_words(message: &str) -> String {
         .replace("floating point ", "number ")
         .replace("invalid value: ", "");
     format!("{got}, expected {wanted}")
+}
+
+/// Serde's "expected `a` or `b`" and "one of `a`, `b`", with a verb before it.
+fn choice(known: &str) -> String {
+    let known = known.strip_prefix("expected ").unwrap_or(known);
+    let known = known.strip_prefix("one of ").unwrap_or(known);
+    if known.contains('`') {
+        format!("there is {known}")
+    } else {
+        known.to_owned()
+    }
 }
 
 /// What a struct's schema says of its options.
@@ -216,6 +273,7 @@ impl KnownOptions {
     fn hint(&self, name: &str, message: &str) -> Option<String> {
         let slip = message
             .strip_prefix("unknown variant `")
+            .or_else(|| message.strip_prefix("unknown field `"))
             .and_then(|rest| rest.split_once('`'));
         if let Some((word, rest)) = slip {
             return nearest(word, rest.split('`').skip(1).step_by(2))
@@ -294,6 +352,15 @@ mod tests {
         retries: u8,
         #[serde(default)]
         mode: Mode,
+        #[serde(default)]
+        rules: Vec<Rule>,
+    }
+
+    #[derive(Debug, serde::Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "read for its mistakes only")]
+    struct Rule {
+        top: f64,
     }
 
     #[derive(Debug, Default, PartialEq, serde::Deserialize, JsonSchema)]
@@ -330,7 +397,7 @@ mod tests {
                 "x.toml:1:1: error: node `n` needs `every` (`every`: How often)",
                 "x.toml:2:10: error: `amount`: string \"x\", expected a number (`amount`: How much)",
                 "x.toml:3:11: error: `retries`: integer `300`, expected a whole number from 0 to 255",
-                "x.toml:4:8: error: `mode`: unknown variant `slwo`, expected `fast` or `slow` (did you mean `slow`?)",
+                "x.toml:4:8: error: `mode`: `slwo` is not known here, there is `fast` or `slow` (did you mean `slow`?)",
             ],
         );
         const FORM: &str = "is no length of time; one is written as text, like \"250ms\", \"10s\", \"1m 30s\", \"2h\" or \"7d\"";
@@ -345,6 +412,18 @@ mod tests {
             &[&format!(
                 "x.toml:1:9: error: `every`: `15` {FORM} (`every`: How often)"
             )],
+        );
+    }
+
+    #[test]
+    fn each_table_of_a_list_is_read() {
+        check(
+            "every = '1s'\namount = 2\nrules = [{ top = 1 }, { tpo = 1 }, { top = 'x' }, {}]",
+            &[
+                "x.toml:3:25: error: `rules`: there is no `tpo` here, there is `top` (did you mean `top`?)",
+                "x.toml:3:44: error: `rules`: string \"x\", expected a number",
+                "x.toml:3:51: error: `rules`: `top` is missing here",
+            ],
         );
     }
 

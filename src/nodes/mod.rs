@@ -311,7 +311,11 @@ fn read<D: Definition>(
     let what = format!("node `{node}` ({})", D::NAME);
     let options = options::read_with_hints::<D>(table, header.clone(), &what, D::hint, report);
     let definition = options.read?;
-    let problems = definition.problems();
+    let mut problems = definition.problems();
+    if !options.complete {
+        // Items that could not be read are not there, so that places in lists mean others.
+        problems.retain(|problem| !problem.at.contains('.'));
+    }
     let is_valid = options.complete && problems.is_empty();
     for problem in problems {
         let span = place_of(table, &problem.at).unwrap_or(header.clone());

@@ -1,116 +1,138 @@
-//! `tidegate check`: bad flows and the full text that people get for each. The texts are in `check.golden`;
-//! `UPDATE_GOLDEN=1 cargo test --test all check` writes them anew.
+//! `tidegate check`: bad flows and the full text that people get for each, in `tests/bad-flows`;
+//! `UPDATE_GOLDEN=1 cargo test --test all check` writes the texts anew.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
 use crate::support::{Ended, Plant, tidegate};
 
-/// Each is one mistake, or a few that must all be found.
-const BAD_FLOWS: &[(&str, &str)] = &[
-    ("no toml", "[nodes.tick\ntype = 'inject'\n"),
-    ("nothing in it", ""),
-    (
-        "an unknown type",
-        "[nodes.tick]\ntype = 'injekt'\nevery = '1s'\n[nodes.show]\ntype = 'debug'\nfrom = 'tick'\n",
-    ),
-    (
-        "an unknown option, and one that is missing",
-        "[nodes.tick]\ntype = 'inject'\nevry = '1s'\n[nodes.show]\ntype = 'debug'\nfrom = 'tick'\n",
-    ),
-    (
-        "no input, an unknown one, and an unknown port",
-        "[nodes.tick]\ntype = 'inject'\nevery = '1s'\n[nodes.a]\ntype = 'debug'\n\
-         [nodes.b]\ntype = 'debug'\nfrom = 'tik'\n[nodes.c]\ntype = 'debug'\nfrom = 'tick.second'\n",
-    ),
-    (
-        "an input where there can be none",
-        "[nodes.a]\ntype = 'inject'\nevery = '1s'\n[nodes.b]\ntype = 'inject'\nevery = '1s'\nfrom = 'a'\n\
-         [nodes.show]\ntype = 'debug'\nfrom = 'b'\n",
-    ),
-    (
-        "two nodes on one pin",
-        "[nodes.door]\ntype = 'gpio in'\npin = 17\n[nodes.relay]\ntype = 'gpio out'\npin = 17\nfrom = 'door'\n",
-    ),
-    (
-        "a cycle",
-        "[nodes.a]\ntype = 'where'\nfrom = 'b'\nwhen = 'true'\n[nodes.b]\ntype = 'where'\nfrom = 'a'\nwhen = 'true'\n",
-    ),
-    (
-        "JavaScript that is none",
-        "[nodes.tick]\ntype = 'inject'\nevery = '1s'\n[nodes.warm]\ntype = 'where'\nfrom = 'tick'\nwhen = 'payload >'\n\
-         [nodes.show]\ntype = 'debug'\nfrom = 'warm'\n",
-    ),
-    (
-        "a variable that is not there",
-        "[vars]\npace = '1s'\n[nodes.tick]\ntype = 'inject'\nevery = '${pase}'\n[nodes.show]\ntype = 'debug'\nfrom = 'tick'\n",
-    ),
-    (
-        "values that cannot be",
-        "[nodes.tick]\ntype = 'inject'\nevery = '1 fortnight'\n[nodes.w]\ntype = 'window'\nfrom = 'tick'\nsize = '0s'\n\
-         compute = ['median']\n[nodes.relay]\ntype = 'gpio out'\nfrom = 'w'\npin = 99\n",
-    ),
-    (
-        "limits the wrong way round, and `filter` for `where`",
-        "[nodes.tick]\ntype = 'inject'\nevery = '1s'\n[nodes.f]\ntype = 'filter'\nfrom = 'tick'\nwhen = 'payload > 1'\n\
-         [nodes.h]\ntype = 'hysteresis'\nfrom = 'tick'\nabove = 3.0\nbelow = 5.0\n\
-         [nodes.show]\ntype = 'debug'\nfrom = ['f', 'h']\n",
-    ),
-];
+/// Flow files with mistakes in them; beside each, as `NAME.txt`, what people get for it.
+const BAD_FLOWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bad-flows");
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/check.golden");
+/// The flow files, by name.
+fn bad_flows() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(BAD_FLOWS).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
+    files.sort();
+    files
+}
 
 #[test]
 fn bad_flows_are_said_to_be_bad_as_it_is_written_down() {
     let directory = tempfile::tempdir().unwrap();
-    let mut found = String::new();
-    for (name, flow) in BAD_FLOWS {
-        std::fs::write(directory.path().join("flow.toml"), flow).unwrap();
+    let mut changed = String::new();
+    for path in bad_flows() {
+        std::fs::copy(&path, directory.path().join("flow.toml")).unwrap();
         let ended = check(directory.path(), &["flow.toml"]);
-        assert_eq!(ended.code, Some(1), "{name}: {ended:#?}");
-        assert_eq!(ended.stderr, "", "{name}");
-        writeln!(found, "==== {name}\n{}", ended.stdout).unwrap();
+        assert_eq!(ended.stderr, "", "{}", path.display());
+        // What is allowed, but hardly meant, is a warning.
+        let is_error = ended.stdout.contains("\nerror:") || ended.stdout.starts_with("error:");
+        assert_eq!(
+            ended.code,
+            Some(i32::from(is_error)),
+            "{}: {ended:#?}",
+            path.display()
+        );
+        assert!(
+            is_error || ended.stdout.starts_with("warning:"),
+            "{}: {ended:#?}",
+            path.display()
+        );
+        let golden = path.with_extension("txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &ended.stdout).unwrap();
+        }
+        if std::fs::read_to_string(&golden).unwrap_or_default() != ended.stdout {
+            writeln!(changed, "==== {}\n{}", golden.display(), ended.stdout).unwrap();
+        }
     }
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(GOLDEN, &found).unwrap();
-    }
-    let expected = std::fs::read_to_string(GOLDEN).unwrap_or_default();
-    let is_same = |(found, expected)| found == expected;
-    let same = found
-        .lines()
-        .zip(expected.lines())
-        .take_while(|pair| is_same(*pair));
     assert!(
-        found == expected,
-        "the text has changed, from line {} of {GOLDEN} on; if that is right, run again with UPDATE_GOLDEN=1:\n{found}",
-        same.count() + 1
+        changed.is_empty(),
+        "these texts have changed; if that is right, run again with UPDATE_GOLDEN=1:\n{changed}"
     );
+}
+
+#[test]
+fn there_are_many_bad_flows_and_each_is_another_one() {
+    const LEAST: usize = 12;
+    let texts: Vec<String> = bad_flows()
+        .iter()
+        .map(|path| std::fs::read_to_string(path.with_extension("txt")).unwrap())
+        .collect();
+    let distinct: std::collections::HashSet<&String> = texts.iter().collect();
+    assert_eq!(distinct.len(), texts.len());
+    assert!(texts.len() >= LEAST, "{}", texts.len());
 }
 
 #[test]
 fn json_names_file_line_column_and_severity() {
     let directory = tempfile::tempdir().unwrap();
-    for (name, flow) in BAD_FLOWS {
-        std::fs::write(directory.path().join("flow.toml"), flow).unwrap();
+    for path in bad_flows() {
+        std::fs::copy(&path, directory.path().join("flow.toml")).unwrap();
         let ended = check(directory.path(), &["flow.toml", "--json"]);
-        ended.assert_code(1);
         let problems: Vec<Json> = serde_json::from_value(ended.json()).unwrap();
-        let errors = problems
-            .iter()
-            .filter(|problem| problem["severity"] == "error");
-        assert!(errors.count() > 0, "{name}: {problems:#?}");
+        let text = std::fs::read_to_string(path.with_extension("txt")).unwrap();
+        let shown = text.matches(" --> flow.toml:").count();
+        assert_eq!(problems.len(), shown, "{}: {problems:#?}", path.display());
         for problem in &problems {
-            assert_eq!(problem["file"], "flow.toml", "{name}");
+            assert_eq!(problem["file"], "flow.toml", "{}", path.display());
+            let place = format!("flow.toml:{}:{}\n", problem["line"], problem["column"]);
+            assert!(text.contains(&place), "{}: {problem}", path.display());
+            let severity = problem["severity"].as_str().unwrap();
+            let message = problem["message"].as_str().unwrap();
             assert!(
-                problem["line"].is_u64()
-                    && problem["column"].is_u64()
-                    && problem["message"].is_string(),
-                "{name}: {problem}"
+                text.contains(&format!("{severity}: {message}")),
+                "{}: {problem}",
+                path.display()
             );
         }
     }
+}
+
+#[test]
+fn settings_that_are_no_toml_are_a_problem_in_json_too() {
+    let plant = Plant::ticking();
+    plant.settings("[device\nid = 1");
+    let ended = Ended::of(plant.command(&["check", "--json"]));
+    ended.assert_code(1);
+    let problems: Vec<Json> = serde_json::from_value(ended.json()).unwrap();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!(problems[0]["severity"], "error");
+}
+
+#[test]
+fn a_variable_of_the_environment_that_no_flow_has_is_told() {
+    let plant = Plant::ticking();
+    let mut command = plant.command(&["check"]);
+    command.env("TIDEGATE_VAR_wram", "7");
+    let ended = Ended::of(command);
+    ended.assert_code(0);
+    assert!(
+        ended
+            .stderr
+            .contains("TIDEGATE_VAR_wram is set, but no flow has"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn a_flows_day_is_estimated() {
+    let plant = Plant::ticking();
+    let ended = Ended::of(plant.command(&["check", "--estimates", "--json"]));
+    ended.assert_code(0);
+    let flows: Vec<Json> = serde_json::from_value(ended.json()).unwrap();
+    assert_eq!(flows.len(), 1, "{flows:#?}");
+    assert!(
+        flows[0]["messages_per_day"].as_u64().unwrap() > 0,
+        "{flows:#?}"
+    );
+    assert!(flows[0]["flow"].is_string(), "{flows:#?}");
 }
 
 #[test]

@@ -342,17 +342,17 @@ impl<'a> Checker<'_, 'a> {
     /// Whether so much is wrong with a node that nothing is known of it, which has been said.
     fn is_unreadable(&self, wanted: &Reference) -> bool {
         let part_use = self.expanded.uses.get(wanted.scope.trim_end_matches('/'));
-        let unreadable = match part_use {
-            Some(part_use) => &self.file.parts[part_use.part].unreadable,
-            None => &self.file.unreadable,
+        let (unreadable, nodes) = match part_use {
+            Some(part_use) => {
+                let part = &self.file.parts[part_use.part];
+                (&part.unreadable, &part.nodes)
+            }
+            None => (&self.file.unreadable, &self.file.nodes),
         };
-        let mut nodes = self.file.nodes.iter();
         // A use of a part that could not be put in.
-        let is_bad_use = wanted.scope.is_empty()
-            && !self.expanded.uses.contains_key(&wanted.name)
-            && nodes.any(|node| {
-                *node.name.get_ref() == wanted.name && node.node_type.get_ref() == parts::TYPE
-            });
+        let is_bad_use = nodes.iter().any(|node| {
+            *node.name.get_ref() == wanted.name && node.node_type.get_ref() == parts::TYPE
+        });
         unreadable.contains(&wanted.name) || is_bad_use
     }
 

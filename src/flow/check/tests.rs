@@ -1,4 +1,4 @@
-//! The checker on small flows. Full texts as people see them are in `tests/all/check.golden`.
+//! The checker on small flows. Full texts as people see them are in `tests/bad-flows`.
 
 use super::*;
 
