@@ -32,7 +32,7 @@ use crate::runtime::node::{Context, Node};
 /// - density: `kg/m3`, `g/m3`, `mg/m3`, `ug/m3`
 /// - data: `bit`, `B`, `kB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`
 ///
-/// Factors are exact by definition (SI Brochure, NIST Special Publication 811).
+/// The factors are those of the units' definitions (SI Brochure, NIST Special Publication 811).
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Convert {
     /// The unit that the payload is in, such as `degF`. `°F`, `m³/h`, `µA` and other common spellings are understood.
@@ -214,7 +214,7 @@ mod tests {
             "litr",
             "KWH",
             &[
-                "`unit`: there is no unit `litr`; did you mean `litre`?",
+                "`unit`: there is no unit `litr`; did you mean `liter`?",
                 "`to`: there is no unit `KWH`; did you mean `kWh`?",
             ],
         );

@@ -2,7 +2,7 @@
 //!
 //! No crate is used for this: those that are kept well convert at compile time and by type, which a flow file cannot name.
 //!
-//! Each factor is the definition, as a quotient of two numbers that a double holds: so converting by a power of ten gives the
+//! Each factor is the definition, as a quotient of whole numbers where there are such: so converting by a power of ten gives the
 //! nearest double there is. Sources: the SI Brochure (BIPM, 9th edition, 2019), tables 4 and 8 and the prefixes; NIST Special
 //! Publication 811 (2008), appendix B, for the others, which rest on the inch of 25.4 mm, the pound of 0.45359237 kg, the US
 //! gallon of 231 cubic inches, the imperial gallon of 4.54609 l and standard gravity of 9.80665 m/s2.
