@@ -4,8 +4,12 @@
 //! work; then add two lines here: the `mod` and the entry in [`NODE_TYPES`]. Parsing, checking, `tidegate nodes` and the
 //! example's test come from the definition.
 
+mod calibrate;
 mod catch;
+mod convert;
+mod counter;
 mod debug;
+mod delta;
 mod ds18b20;
 mod filter;
 mod gpio_in;
@@ -13,12 +17,21 @@ mod gpio_out;
 mod hysteresis;
 mod iio;
 mod inject;
+mod integrate;
 mod keyed;
+mod lag;
+mod limits;
+mod median;
 mod range;
+mod rate;
 mod sampler;
+mod series;
+mod slew;
+mod smooth;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+mod units;
 mod uplink;
 mod r#where;
 mod window;
@@ -44,8 +57,12 @@ use crate::sensors::SensorSpec;
 
 /// All node types, by name.
 pub const NODE_TYPES: &[NodeType] = &[
+    NodeType::of::<calibrate::Calibrate>(),
     NodeType::of::<catch::Catch>(),
+    NodeType::of::<convert::Convert>(),
+    NodeType::of::<counter::Counter>(),
     NodeType::of::<debug::Debug>(),
+    NodeType::of::<delta::Delta>(),
     NodeType::of::<ds18b20::Ds18b20>(),
     NodeType::of::<filter::Filter>(),
     NodeType::of::<gpio_in::GpioIn>(),
@@ -53,7 +70,14 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<hysteresis::Hysteresis>(),
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
+    NodeType::of::<integrate::Integrate>(),
+    NodeType::of::<lag::Lag>(),
+    NodeType::of::<limits::Limits>(),
+    NodeType::of::<median::Median>(),
     NodeType::of::<range::Range>(),
+    NodeType::of::<rate::Rate>(),
+    NodeType::of::<slew::Slew>(),
+    NodeType::of::<smooth::Smooth>(),
     NodeType::of::<status::Status>(),
     NodeType::of::<uplink::Uplink>(),
     NodeType::of::<r#where::Where>(),

@@ -30,6 +30,18 @@ pub(crate) fn node_problems(options: &str) -> Vec<String> {
     problems(&between(&["source"], options))
 }
 
+/// The same without their places: what is said behind `error: ` or `warning: `.
+pub(crate) fn node_mistakes(options: &str) -> Vec<String> {
+    let said = |problem: &String| match problem
+        .split_once(": ")
+        .and_then(|it| it.1.split_once(": "))
+    {
+        Some((_, said)) => said.to_owned(),
+        None => problem.clone(),
+    };
+    node_problems(options).iter().map(said).collect()
+}
+
 /// What a node of one input sends for payloads that come a second apart, from 10 s after 1970 on; failures too. Time
 /// then goes on for an hour. `options` are the node's lines, with its type.
 pub(crate) fn run_node(options: &str, payloads: impl IntoIterator<Item = Value>) -> Vec<String> {

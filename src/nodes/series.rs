@@ -1,0 +1,61 @@
+//! What nodes share that compute over the readings of a topic.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::{Message, Timestamp, Value};
+use crate::runtime::node::{Context, excerpt};
+
+/// The typical size of a computed number as JSON, in bytes: it has all the digits that a double has.
+pub(super) const COMPUTED_BYTES: f64 = 18.0;
+
+/// A result that can be sent on; one that is too large for a double, or none at all, fails.
+#[inline]
+pub(super) fn finite_or_fail(result: f64, cx: &mut Context<'_>) -> Option<f64> {
+    if result.is_finite() {
+        return Some(result);
+    }
+    cx.fail(format!("the result is not a finite number: {result}"));
+    None
+}
+
+/// How much later a reading is than the one before it; one that is not later fails.
+#[inline]
+pub(super) fn later_or_fail(
+    time: Timestamp,
+    before: Timestamp,
+    cx: &mut Context<'_>,
+) -> Option<Duration> {
+    if time > before {
+        return Some(time.saturating_since(before));
+    }
+    cx.fail(format!(
+        "the reading of {time} is not later than the one before it, of {before}"
+    ));
+    None
+}
+
+/// The payload as a level, or a failure.
+#[inline]
+pub(super) fn level_or_fail(payload: &Value, cx: &mut Context<'_>) -> Option<bool> {
+    let level = payload.as_level();
+    if level.is_none() {
+        cx.fail(format!(
+            "needs true, false, 1 or 0, but the payload is {}",
+            excerpt(payload)
+        ));
+    }
+    level
+}
+
+/// Notes in the headers why a number is out of bounds: `headers.reason` has the limit's name, the value compared, and the
+/// bound that it went past.
+pub(super) fn give_reason(message: &mut Message, limit: &str, value: f64, bound: f64) {
+    let reason = Value::object([
+        ("limit", Value::from(limit)),
+        ("value", Value::Number(value)),
+        ("bound", Value::Number(bound)),
+    ]);
+    let headers = message.headers.get_or_insert_default();
+    Arc::make_mut(headers).insert("reason".into(), reason);
+}
