@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{COMPUTED_BYTES, finite_or_fail, later_or_fail};
+use super::series::{COMPUTED_BYTES, finite_or_fail, later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -140,6 +140,9 @@ impl Node for Integrals {
             }
             return;
         }
+        if present_or_fail(message.time, cx).is_none() {
+            return;
+        }
         let Some(rate) = cx.number_or_fail(&message.payload) else {
             return;
         };
@@ -191,6 +194,7 @@ mod tests {
     fn check(options: &str, readings: &[(i64, f64)], expected: &[&str]) {
         let mut run = Run::new(&format!("type = 'integrate'\n{options}"));
         for (second, number) in readings {
+            run.go_on_until(Timestamp::from_millis(second * 1000));
             run.deliver(Timestamp::from_millis(second * 1000), (*number).into());
         }
         assert_eq!(run.sent, expected, "{options} {readings:?}");
@@ -250,6 +254,7 @@ mod tests {
         );
         let mut run = Run::new("type = 'integrate'\nper = '1s'");
         for nanos in [i64::MIN, i64::MAX] {
+            run.go_on_until(Timestamp::from_nanos(nanos));
             run.deliver(Timestamp::from_nanos(nanos), 1.0.into());
         }
         assert_eq!(run.sent, ["0", "9223372036.854776"]);
@@ -263,12 +268,16 @@ mod tests {
         );
         let second = |second: i64| Timestamp::from_millis(1000 * second);
         for (topic, at, rate) in [("a", 0, 1.0), ("b", 0, 10.0), ("a", 5, 1.0), ("b", 6, 10.0)] {
+            run.go_on_until(second(at));
             run.deliver_on(topic, second(at), rate.into());
         }
+        run.go_on_until(second(7));
         run.deliver_message("midnight", "m", second(7), false.into());
         assert_eq!(run.sent, ["0", "0", "5", "60"]);
+        run.go_on_until(second(7));
         run.deliver_message("midnight", "m", second(7), Value::from("now"));
         // What is between the last reading and the reset belongs to what comes after it.
+        run.go_on_until(second(8));
         run.deliver_on("b", second(8), 10.0.into());
         assert_eq!(run.sent[4..], ["0", "0", "20"]);
         assert_eq!(run.messages[5].time, second(7));

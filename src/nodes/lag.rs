@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::later_or_fail;
+use super::series::{later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
@@ -91,6 +91,9 @@ struct Delayed {
 
 impl Node for Delayed {
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
+        if matches!(self.back, Back::Span(_)) && present_or_fail(message.time, cx).is_none() {
+            return;
+        }
         let Some(earlier) = self.earlier.get_or_fail(&message.topic, cx, VecDeque::new) else {
             return;
         };
@@ -167,6 +170,7 @@ mod tests {
         let check = |by: &str, times_ms: &[i64], expected: &[&str]| {
             let mut run = Run::new(&format!("type = 'lag'\nby = '{by}'"));
             for ms in times_ms {
+                run.go_on_until(Timestamp::from_millis(*ms));
                 run.deliver(Timestamp::from_millis(*ms), (*ms as f64).into());
             }
             assert_eq!(run.sent, expected, "{by} {times_ms:?}");
@@ -196,8 +200,10 @@ mod tests {
     fn the_time_is_that_of_the_message_that_came() {
         let mut run = Run::new("type = 'lag'");
         for ms in [5, 9] {
+            run.go_on_until(Timestamp::from_millis(ms));
             run.deliver(Timestamp::from_millis(ms), Value::Null);
         }
+        run.go_on_until(Timestamp::from_nanos(i64::MIN));
         run.deliver(Timestamp::from_nanos(i64::MIN), Value::Null);
         assert_eq!(run.messages[0].time, Timestamp::from_millis(9));
         assert_eq!(run.messages[1].time, Timestamp::from_nanos(i64::MIN));
@@ -207,6 +213,7 @@ mod tests {
     fn topics_are_apart() {
         let mut run = Run::new("type = 'lag'");
         for (topic, number) in [("a", 1.0), ("b", 2.0), ("b", 3.0), ("a", 4.0)] {
+            run.go_on_until(Timestamp::default());
             run.deliver_on(topic, Timestamp::default(), number.into());
         }
         assert_eq!(run.sent, ["2", "1"]);
@@ -216,19 +223,25 @@ mod tests {
     fn memory_is_bounded_over_all_topics_and_freed_as_time_goes_on() {
         let mut run = Run::new("type = 'lag'\nby = '1h'");
         let second = |second: i64| Timestamp::from_millis(1000 * second);
+        run.go_on_until(second(0));
         run.deliver_on("other", second(0), 0.0.into());
         for ms in 1..MOST_REMEMBERED as i64 {
+            run.go_on_until(Timestamp::from_millis(ms));
             run.deliver(Timestamp::from_millis(ms), 0.0.into());
         }
         assert_eq!(run.sent, [""; 0]);
+        run.go_on_until(second(1000));
         run.deliver(second(1000), 1.0.into());
+        run.go_on_until(second(1000));
         run.deliver_on("other", second(1000), 1.0.into());
         assert_eq!(
             run.sent,
             ["failed: remembers 100000 payloads already, this is one too many"; 2]
         );
         run.sent.clear();
+        run.go_on_until(second(4000));
         run.deliver(second(4000), 2.0.into());
+        run.go_on_until(second(4000));
         run.deliver_on("other", second(4000), 3.0.into());
         assert_eq!(run.sent, ["0", "0"]);
     }

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{COMPUTED_BYTES, finite_or_fail, later_or_fail, level_or_fail};
+use super::series::{
+    COMPUTED_BYTES, finite_or_fail, later_or_fail, level_or_fail, present_or_fail,
+};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -185,6 +187,9 @@ struct Readings {
 
 impl Node for Readings {
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
+        if present_or_fail(message.time, cx).is_none() {
+            return;
+        }
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;
         };
@@ -229,6 +234,9 @@ struct Pulse {
 impl Node for Pulses {
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if level_or_fail(&message.payload, cx) != Some(true) {
+            return;
+        }
+        if present_or_fail(message.time, cx).is_none() {
             return;
         }
         let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
@@ -284,6 +292,7 @@ mod tests {
     fn check(options: &str, readings: &[(i64, f64)], expected: &[&str]) {
         let mut run = Run::new(&format!("type = 'rate'\n{options}"));
         for (ms, number) in readings {
+            run.go_on_until(Timestamp::from_millis(*ms));
             run.deliver(Timestamp::from_millis(*ms), (*number).into());
         }
         assert_eq!(run.sent, expected, "{options} {readings:?}");
@@ -363,6 +372,7 @@ mod tests {
         );
         let mut run = Run::new("type = 'rate'");
         for (nanos, number) in [(i64::MIN, 0.0), (i64::MAX, 9_223_372_036.854_776)] {
+            run.go_on_until(Timestamp::from_nanos(nanos));
             run.deliver(Timestamp::from_nanos(nanos), number.into());
         }
         assert_eq!(run.sent, ["1"]);
@@ -373,6 +383,7 @@ mod tests {
         for options in ["", "of = 'pulses'"] {
             let mut run = Run::new(&format!("type = 'rate'\n{options}"));
             for (topic, ms) in [("a", 0), ("b", 1500), ("a", 2000), ("b", 1750)] {
+                run.go_on_until(Timestamp::from_millis(ms));
                 run.deliver_on(topic, Timestamp::from_millis(ms), 1.0.into());
             }
             let expected = if options.is_empty() {
@@ -476,6 +487,7 @@ mod tests {
     fn a_pulse_that_is_not_later_fails() {
         let mut run = Run::new("type = 'rate'\nof = 'pulses'");
         for ms in [1000, 1000, 1500] {
+            run.go_on_until(Timestamp::from_millis(ms));
             run.deliver(Timestamp::from_millis(ms), true.into());
         }
         assert_eq!(run.sent.len(), 2);

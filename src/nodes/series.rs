@@ -35,6 +35,23 @@ pub(super) fn later_or_fail(
     None
 }
 
+/// How far ahead of now a reading's time may be. One that is further ahead comes from a clock that is wrong; kept as the last
+/// reading, it would make all that follow fail for not being later.
+pub(super) const FUTURE: Duration = Duration::from_secs(60);
+
+/// A time that is not ahead of now, or a failure.
+#[inline]
+pub(super) fn present_or_fail(time: Timestamp, cx: &mut Context<'_>) -> Option<()> {
+    let now = cx.now().wall;
+    if time.saturating_since(now) <= FUTURE {
+        return Some(());
+    }
+    cx.fail(format!(
+        "the message's time, {time}, is in the future: it is {now} now"
+    ));
+    None
+}
+
 /// The payload as a level, or a failure.
 #[inline]
 pub(super) fn level_or_fail(payload: &Value, cx: &mut Context<'_>) -> Option<bool> {
@@ -58,4 +75,37 @@ pub(super) fn give_reason(message: &mut Message, limit: &str, value: f64, bound:
     ]);
     let headers = message.headers.get_or_insert_default();
     Arc::make_mut(headers).insert("reason".into(), reason);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::testing::Run;
+
+    #[test]
+    fn a_reading_from_the_future_does_not_spoil_those_that_follow() {
+        let nodes = [
+            "type = 'rate'",
+            "type = 'integrate'",
+            "type = 'lag'\nby = '1s'",
+            "type = 'slew'\nmost = 1",
+            "type = 'smooth'\ntime = '1s'",
+        ];
+        for options in nodes {
+            let mut run = Run::new(options);
+            let mut failures = Vec::new();
+            for ms in [1_000, 2_000, 62_001, 3_000, 4_000] {
+                if ms < 60_000 {
+                    run.go_on_until(Timestamp::from_millis(ms));
+                }
+                run.deliver(Timestamp::from_millis(ms), 1.0.into());
+                let failed = run
+                    .sent
+                    .drain(..)
+                    .any(|sent| sent.contains("in the future"));
+                failures.push(failed);
+            }
+            assert_eq!(failures, [false, false, true, false, false], "{options}");
+        }
+    }
 }

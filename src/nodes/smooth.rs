@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{COMPUTED_BYTES, finite_or_fail, later_or_fail};
+use super::series::{COMPUTED_BYTES, finite_or_fail, later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -111,6 +111,9 @@ impl Node for Average {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;
         };
+        if matches!(self.share, Share::Time(_)) && present_or_fail(message.time, cx).is_none() {
+            return;
+        }
         let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
             return;
         };
@@ -188,6 +191,7 @@ mod tests {
     fn check_time(time: &str, readings: &[(i64, f64)], expected: &[&str]) {
         let mut run = Run::new(&format!("type = 'smooth'\ntime = '{time}'"));
         for (ms, number) in readings {
+            run.go_on_until(Timestamp::from_millis(*ms));
             run.deliver(Timestamp::from_millis(*ms), (*number).into());
         }
         let rounded: Vec<String> = run
@@ -232,6 +236,7 @@ mod tests {
         );
         let mut run = Run::new("type = 'smooth'\ntime = '1s'");
         for nanos in [i64::MIN, i64::MAX] {
+            run.go_on_until(Timestamp::from_nanos(nanos));
             run.deliver(Timestamp::from_nanos(nanos), 2.0.into());
         }
         assert_eq!(run.sent, ["2", "2"]);
@@ -241,6 +246,7 @@ mod tests {
     fn topics_are_apart() {
         let mut run = Run::new("type = 'smooth'\nfactor = 0.5");
         for (topic, number) in [("a", 0.0), ("b", 100.0), ("a", 2.0), ("b", 50.0)] {
+            run.go_on_until(Timestamp::default());
             run.deliver_on(topic, Timestamp::default(), number.into());
         }
         assert_eq!(run.sent, ["0", "100", "1", "75"]);

@@ -91,7 +91,8 @@ fn between(sources: &[&str], options: &str) -> String {
 fn behind(sources: &[&str], options: &str) -> String {
     let mut flow = String::new();
     for source in sources {
-        flow += &format!("[nodes.{source}]\ntype = 'inject'\nevery = '10000d'\n");
+        // Of no node, so that it sends nothing by itself, ever.
+        flow += &format!("[nodes.{source}]\ntype = 'catch'\nnodes = []\n");
     }
     let from: Vec<String> = sources.iter().map(|source| format!("'{source}'")).collect();
     flow + &format!("[nodes.tested]\nfrom = [{}]\n{options}", from.join(", "))
