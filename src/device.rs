@@ -94,6 +94,8 @@ pub struct Totals {
     pub failures: u64,
     /// Edges that found their queue full.
     pub edges_dropped: u64,
+    /// Messages that found a link queue full.
+    pub links_dropped: u64,
     /// What flows wanted to deliver while the outbox could not be opened, and memory did not hold.
     pub dropped_before_outbox: u64,
     /// Events and messages that found their flow stopped by a panic.
@@ -319,6 +321,7 @@ impl Meter {
             raw_bytes,
             failures,
             edges_dropped,
+            links_dropped,
             dropped_before_outbox,
             missed,
             panics,
@@ -341,6 +344,7 @@ impl Meter {
                 .map_or(0, |status| status.outage(self.clock.now()).as_secs()),
             failures: failures.get(),
             edges_dropped: edges_dropped.get(),
+            links_dropped: links_dropped.get(),
             dropped_before_outbox: dropped_before_outbox.get(),
             missed: missed.get(),
             panics: panics.get(),

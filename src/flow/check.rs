@@ -145,6 +145,7 @@ impl<'a> Checker<'a> {
             let (node_type, spec) = (checked.node_type?, checked.spec?);
             Some(GraphNode {
                 name: written.name.get_ref().as_str().into(),
+                span: written.name.span(),
                 node_type,
                 uses: spec.uses(),
                 ports: spec.ports(),

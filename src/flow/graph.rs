@@ -3,11 +3,12 @@
 //! A [`Graph`] exists only through [`crate::flow::check()`], so the engine cannot meet one that is not valid. It does not
 //! depend on the file format.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::board::{Level, Pin};
 use crate::message::{NodeId, Object, Text};
-use crate::nodes::{NodeType, Spec, Use};
+use crate::nodes::{Link, NodeType, Spec, Use};
 
 /// A valid flow.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Graph {
 #[derive(Debug)]
 pub struct GraphNode {
     pub name: Text,
+    /// Where the name stands in the text of the flow, for messages about the flow as a whole.
+    pub span: Range<usize>,
     pub node_type: &'static NodeType,
     pub spec: Arc<dyn Spec>,
     /// What the node needs of the board.
@@ -69,10 +72,20 @@ impl Graph {
 
     /// What the flow's nodes need of the board.
     pub fn uses(&self) -> impl Iterator<Item = (NodeId, &Use)> {
-        self.nodes.iter().enumerate().flat_map(|(place, node)| {
-            let id =
-                NodeId(u16::try_from(place).expect("the checker limits a flow to 65,535 nodes"));
-            node.uses.iter().map(move |needed| (id, needed))
+        let nodes = self.numbered();
+        nodes.flat_map(|(id, node)| node.uses.iter().map(move |needed| (id, needed)))
+    }
+
+    /// The ends of links that are in the flow.
+    pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> {
+        let nodes = self.numbered();
+        nodes.filter_map(|(id, node)| Some((id, node.spec.link()?)))
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (NodeId, &GraphNode)> {
+        self.nodes.iter().enumerate().map(|(place, node)| {
+            let place = u16::try_from(place).expect("the checker limits a flow to 65,535 nodes");
+            (NodeId(place), node)
         })
     }
 
@@ -82,6 +95,11 @@ impl Graph {
             Use::Output { pin, safe } => Some((*pin, *safe)),
             _ => None,
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.name = name.into();
     }
 
     /// Puts something else in the place of a node, to test what a node cannot be made to do from a file.

@@ -14,6 +14,8 @@ mod hysteresis;
 mod iio;
 mod inject;
 mod keyed;
+mod link_in;
+mod link_out;
 mod range;
 mod sampler;
 mod status;
@@ -51,6 +53,8 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<hysteresis::Hysteresis>(),
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
+    NodeType::of::<link_in::LinkIn>(),
+    NodeType::of::<link_out::LinkOut>(),
     NodeType::of::<range::Range>(),
     NodeType::of::<status::Status>(),
     NodeType::of::<uplink::Uplink>(),
@@ -108,6 +112,11 @@ pub trait Definition: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
         None
     }
 
+    /// The end of a link that the node is.
+    fn link(&self) -> Option<Link> {
+        None
+    }
+
     /// What to say to one who writes an option that this node does not have, if there is something better than the nearest
     /// name.
     fn hint(_option: &str) -> Option<&'static str> {
@@ -157,6 +166,15 @@ pub enum Watched {
     States,
 }
 
+/// One end of a link between flows, with the link's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Messages that come to the node go into the link.
+    Out(Text),
+    /// Messages from the link come to the node.
+    In(Text),
+}
+
 /// What a node needs of the board.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Use {
@@ -197,6 +215,9 @@ pub trait Spec: fmt::Debug + Send + Sync {
     fn watches(&self) -> Option<Watch> {
         None
     }
+    fn link(&self) -> Option<Link> {
+        None
+    }
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError>;
 }
 
@@ -215,6 +236,9 @@ impl<D: Definition> Spec for D {
     }
     fn watches(&self) -> Option<Watch> {
         Definition::watches(self)
+    }
+    fn link(&self) -> Option<Link> {
+        Definition::link(self)
     }
     fn uses(&self) -> Vec<Use> {
         Definition::uses(self)
