@@ -19,6 +19,7 @@ use crate::flow::Graph;
 use crate::outbox::{self, Claim, Ledger, OpenError, Opening, Outbox, Record, RecordId};
 use crate::runtime::Counters;
 use crate::runtime::clock::{Clock, Reanchor};
+use crate::runtime::driver::taps::Taps;
 use crate::runtime::driver::{Driver, LateOutbox, Stopped, ThreadError, World, chain};
 use crate::uplink::{self, Backlog, Status, Uplink};
 
@@ -137,8 +138,10 @@ impl Device {
             delivery,
             clock,
         };
-        let opening =
-            outbox.map(|settings| tokio::spawn(open(claim, settings, uplink, meter.clone())));
+        let opening = outbox.map(|settings| {
+            let taps = driver.taps().clone();
+            tokio::spawn(open(claim, settings, uplink, meter.clone(), taps))
+        });
         let reanchoring = tokio::spawn(reanchor(meter.clock.clone()));
         Ok(Device {
             driver: Some(driver),
@@ -235,6 +238,7 @@ async fn open(
     settings: outbox::Settings,
     uplink: Option<uplink::Settings>,
     meter: Meter,
+    taps: Taps,
 ) {
     let mut claim = first_claim.transpose();
     let mut last_problem = String::new();
@@ -269,11 +273,11 @@ async fn open(
         *delivery.uplink() = Some(uplink);
     }
     delivery.outbox.set(outbox);
-    *delivery.socket() = listen(&settings.path, &meter);
+    *delivery.socket() = listen(&settings.path, &meter, taps);
 }
 
-fn listen(directory: &Path, meter: &Meter) -> Option<ControlSocket> {
-    ControlSocket::listen(directory, meter.clone())
+fn listen(directory: &Path, meter: &Meter, taps: Taps) -> Option<ControlSocket> {
+    ControlSocket::listen(directory, meter.clone(), taps)
         .inspect_err(|error| {
             tracing::warn!(
                 "other commands cannot ask this process: no socket in {}: {error}",

@@ -9,6 +9,7 @@ mod demo;
 mod nodes;
 mod outbox;
 mod run;
+mod tap;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     Certs(certs::Arguments),
     /// Look into the outbox
     Outbox(outbox::Arguments),
+    /// Watch what a node of the running flows sends
+    Tap(tap::Arguments),
     /// List the node types, or describe one
     Nodes(nodes::Arguments),
 }
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
         Command::Outbox(arguments) => outbox::run(&arguments),
+        Command::Tap(arguments) => tap::run(&arguments),
         Command::Nodes(arguments) => nodes::run(&arguments),
     };
     match outcome {
