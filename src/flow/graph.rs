@@ -102,6 +102,15 @@ impl Graph {
         self.name = name.into();
     }
 
+    /// Gives a node, if it is there, another name.
+    #[cfg(test)]
+    pub(crate) fn rename_node(&mut self, from: &str, to: &str) {
+        let mut nodes = self.nodes.iter_mut();
+        if let Some(node) = nodes.find(|node| &*node.name == from) {
+            node.name = to.into();
+        }
+    }
+
     /// Puts something else in the place of a node, to test what a node cannot be made to do from a file.
     #[cfg(test)]
     pub(crate) fn replace_spec(&mut self, name: &str, spec: Arc<dyn Spec>) {

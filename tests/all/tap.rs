@@ -66,7 +66,7 @@ fn what_cannot_be_watched_is_said_in_words() {
             "{ended:#?}"
         );
     };
-    check(&["tap", "slow/tikc"], 1, "did you mean `tick`?");
+    check(&["tap", "slow/tikc"], 1, "did you mean `slow/tick`?");
     check(&["tap", "tick"], 1, "`slow/tick`, `tick/tick`");
     check(&["tap", "show/show"], 1, "sends nothing");
     check(&["tap", "come.uot", "--json"], 1, "did you mean `out`?");

@@ -65,8 +65,6 @@ pub enum Seen {
 /// Why a node cannot be watched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TapError {
-    #[error("no flow `{flow}` runs here ({help})")]
-    NoFlow { flow: String, help: String },
     #[error("no node `{node}` runs here ({help})")]
     NoNode { node: String, help: String },
     #[error("several flows have a node `{node}` (say which one: {candidates})")]
@@ -118,7 +116,8 @@ impl Taps {
         let no_port = |port: &str| TapError::NoPort {
             node: full_name(),
             port: port.to_owned(),
-            help: help(port, &node.ports, "it has"),
+            help: did_you_mean(port, node.ports.iter().map(String::as_str))
+                .unwrap_or_else(|| there_are(&node.ports)),
         };
         let port = port
             .map(|port| {
@@ -150,59 +149,73 @@ impl Taps {
     }
 
     fn find(&self, path: &str) -> Result<Found<'_>, TapError> {
-        let (flow, node) = match path.split_once('/') {
-            Some((flow, node)) => (Some(flow), node),
-            None => (None, path),
-        };
-        let all = self.engines.iter().flat_map(|engine| {
-            let flows = (0..).zip(&engine.flows);
-            flows.map(move |(place, graph)| (place, graph, &engine.requests))
-        });
-        let flows: Vec<_> = all
-            .clone()
-            .filter(|(_, graph, _)| flow.is_none_or(|flow| flow == &**graph.name()))
-            .collect();
-        if let (Some(flow), []) = (flow, &flows[..]) {
-            let names: Vec<&str> = all.map(|(_, graph, _)| &**graph.name()).collect();
-            return Err(TapError::NoFlow {
-                flow: flow.to_owned(),
-                help: help(flow, &names, "the flows are"),
-            });
+        let flows: Vec<Place<'_>> = self.engines.iter().flat_map(Tappable::places).collect();
+        // A node's own name may have a `/` in it as well.
+        let in_flow = |graph: &Graph| path.strip_prefix(&**graph.name())?.strip_prefix('/');
+        let mut found = find_in(&flows, in_flow);
+        if found.is_empty() {
+            found = find_in(&flows, |_| Some(path));
         }
-        let found: Vec<Found<'_>> = flows
-            .iter()
-            .filter_map(|(flow, graph, requests)| {
-                let address = Address {
-                    flow: *flow,
-                    node: graph.find(node)?,
-                };
-                Some(Found {
-                    requests,
-                    graph,
-                    address,
-                })
-            })
-            .collect();
         match <[Found<'_>; 1]>::try_from(found) {
             Ok([found]) => Ok(found),
-            Err(none) if none.is_empty() => {
-                let nodes = flows.iter().flat_map(|(_, graph, _)| graph.nodes());
-                let names: Vec<&str> = nodes.map(|node| &*node.name).collect();
-                Err(TapError::NoNode {
-                    node: path.to_owned(),
-                    help: help(node, &names, "there are"),
-                })
-            }
+            Err(none) if none.is_empty() => Err(unknown(path, &flows)),
             Err(several) => {
                 let names = several
                     .iter()
-                    .map(|found| format!("{}/{node}", found.graph.name()));
+                    .map(|found| format!("{}/{path}", found.graph.name()));
                 Err(TapError::Ambiguous {
-                    node: node.to_owned(),
+                    node: path.to_owned(),
                     candidates: list(&names.collect::<Vec<_>>()),
                 })
             }
         }
+    }
+}
+
+/// A flow's place in its engine, and how to ask that.
+type Place<'a> = (u32, &'a Graph, &'a Sender<Watcher>);
+
+impl Tappable {
+    fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let flows = (0..).zip(&self.flows);
+        flows.map(|(place, graph)| (place, &**graph, &self.requests))
+    }
+}
+
+/// The nodes of a name, which may depend on the flow.
+fn find_in<'a, 'name>(
+    flows: &[Place<'a>],
+    name: impl Fn(&Graph) -> Option<&'name str>,
+) -> Vec<Found<'a>> {
+    let found = flows.iter().filter_map(|(flow, graph, requests)| {
+        let address = Address {
+            flow: *flow,
+            node: graph.find(name(graph)?)?,
+        };
+        Some(Found {
+            requests,
+            graph,
+            address,
+        })
+    });
+    found.collect()
+}
+
+fn unknown(path: &str, flows: &[Place<'_>]) -> TapError {
+    let (mut names, mut full_names) = (Vec::new(), Vec::new());
+    for (_, graph, _) in flows {
+        for node in graph.nodes() {
+            names.push(&*node.name);
+            full_names.push(format!("{}/{}", graph.name(), node.name));
+        }
+    }
+    let candidates = names
+        .into_iter()
+        .chain(full_names.iter().map(String::as_str));
+    let help = did_you_mean(path, candidates).unwrap_or_else(|| there_are(&full_names));
+    TapError::NoNode {
+        node: path.to_owned(),
+        help,
     }
 }
 
@@ -213,12 +226,11 @@ struct Found<'a> {
     address: Address,
 }
 
-/// The name that was meant, or those that there are.
-fn help(wanted: &str, names: &[impl AsRef<str>], introduction: &str) -> String {
-    did_you_mean(wanted, names.iter().map(AsRef::as_ref)).unwrap_or_else(|| match names {
+fn there_are(names: &[impl AsRef<str>]) -> String {
+    match names {
         [] => "there is none".to_owned(),
-        names => format!("{introduction} {}", list(names)),
-    })
+        names => format!("there are {}", list(names)),
+    }
 }
 
 fn list(names: &[impl AsRef<str>]) -> String {
@@ -349,13 +361,15 @@ mod tests {
         tappable(Vec::new(), bounded(1).0)
     }
 
-    /// Two flows with nodes `tick` and `show`; the second one has a `hot` and a `level` besides.
+    /// Two flows with nodes `tick` and `show`; the second one has `hot`, `level` and `wall/cold` besides.
     fn taps() -> (Taps, Receiver<Watcher>, Vec<Arc<Graph>>) {
         let tick = "[nodes.tick]\ntype = 'inject'\nevery = '1s'\npayload = 7\n[nodes.show]\ntype = 'debug'\nfrom = 'tick'\n";
-        let more = "[nodes.hot]\ntype = 'filter'\nfrom = 'tick'\n[nodes.level]\ntype = 'debug'\nfrom = 'hot'";
+        let more = "[nodes.hot]\ntype = 'filter'\nfrom = 'tick'\n[nodes.level]\ntype = 'debug'\nfrom = 'hot'\n\
+                    [nodes.cold]\ntype = 'filter'\nfrom = 'tick'";
         let named = |name: &str, text: &str| {
             let mut graph = Arc::into_inner(graph(text)).unwrap();
             graph.rename(name);
+            graph.rename_node("cold", "wall/cold");
             Arc::new(graph)
         };
         let flows = vec![named("a", tick), named("b", &format!("{tick}{more}"))];
@@ -419,6 +433,8 @@ mod tests {
         check("b/tick.out", 1, 0, Some(0));
         check("hot", 1, 2, None);
         check("hot.out", 1, 2, Some(0));
+        check("b/wall/cold", 1, 4, None);
+        check("wall/cold.out", 1, 4, Some(0));
     }
 
     #[test]
@@ -433,17 +449,10 @@ mod tests {
         );
         check(
             "a/tikc",
-            "no node `a/tikc` runs here (did you mean `tick`?)",
+            "no node `a/tikc` runs here (did you mean `a/tick`?)",
         );
         check("levle", "no node `levle` runs here (did you mean `level`?)");
-        check(
-            "a/hot",
-            "no node `a/hot` runs here (there are `tick`, `show`)",
-        );
-        check(
-            "xylophone/tick",
-            "no flow `xylophone` runs here (the flows are `a`, `b`)",
-        );
+        check("a/hot", "no node `a/hot` runs here (did you mean `b/hot`?)");
         check(
             "level",
             "node `b/level` (debug) sends nothing (watch the node before it)",
@@ -453,8 +462,9 @@ mod tests {
             "node `b/hot` has no port `uot` (did you mean `out`?)",
         );
         check(
-            "",
-            "no node `` runs here (there are `tick`, `show`, `tick`, `show`, `hot`, `level`)",
+            "xylophone/tick",
+            "no node `xylophone/tick` runs here (there are `a/tick`, `a/show`, `b/tick`, `b/show`, `b/hot`, `b/level`, \
+             `b/wall/cold`)",
         );
         let none = Taps::new([empty(), empty()]);
         assert_eq!(
