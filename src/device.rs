@@ -19,6 +19,7 @@ use crate::flow::Graph;
 use crate::outbox::{self, Claim, Ledger, OpenError, Opening, Outbox, Record, RecordId};
 use crate::runtime::Counters;
 use crate::runtime::clock::{Clock, Reanchor};
+use crate::runtime::driver::taps::Taps;
 use crate::runtime::driver::{Driver, LateOutbox, Stopped, ThreadError, World, chain};
 use crate::uplink::{self, Backlog, Status, Uplink};
 
@@ -94,6 +95,8 @@ pub struct Totals {
     pub failures: u64,
     /// Edges that found their queue full.
     pub edges_dropped: u64,
+    /// Messages that found a link queue full.
+    pub links_dropped: u64,
     /// What flows wanted to deliver while the outbox could not be opened, and memory did not hold.
     pub dropped_before_outbox: u64,
     /// Events and messages that found their flow stopped by a panic.
@@ -135,8 +138,10 @@ impl Device {
             delivery,
             clock,
         };
-        let opening =
-            outbox.map(|settings| tokio::spawn(open(claim, settings, uplink, meter.clone())));
+        let opening = outbox.map(|settings| {
+            let taps = driver.taps().clone();
+            tokio::spawn(open(claim, settings, uplink, meter.clone(), taps))
+        });
         let reanchoring = tokio::spawn(reanchor(meter.clock.clone()));
         Ok(Device {
             driver: Some(driver),
@@ -233,6 +238,7 @@ async fn open(
     settings: outbox::Settings,
     uplink: Option<uplink::Settings>,
     meter: Meter,
+    taps: Taps,
 ) {
     let mut claim = first_claim.transpose();
     let mut last_problem = String::new();
@@ -267,11 +273,11 @@ async fn open(
         *delivery.uplink() = Some(uplink);
     }
     delivery.outbox.set(outbox);
-    *delivery.socket() = listen(&settings.path, &meter);
+    *delivery.socket() = listen(&settings.path, &meter, taps);
 }
 
-fn listen(directory: &Path, meter: &Meter) -> Option<ControlSocket> {
-    ControlSocket::listen(directory, meter.clone())
+fn listen(directory: &Path, meter: &Meter, taps: Taps) -> Option<ControlSocket> {
+    ControlSocket::listen(directory, meter.clone(), taps)
         .inspect_err(|error| {
             tracing::warn!(
                 "other commands cannot ask this process: no socket in {}: {error}",
@@ -319,6 +325,7 @@ impl Meter {
             raw_bytes,
             failures,
             edges_dropped,
+            links_dropped,
             dropped_before_outbox,
             missed,
             panics,
@@ -341,6 +348,7 @@ impl Meter {
                 .map_or(0, |status| status.outage(self.clock.now()).as_secs()),
             failures: failures.get(),
             edges_dropped: edges_dropped.get(),
+            links_dropped: links_dropped.get(),
             dropped_before_outbox: dropped_before_outbox.get(),
             missed: missed.get(),
             panics: panics.get(),

@@ -69,6 +69,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             unreadable.push(chain(&error));
         }
     }
+    // A file alone may be linked to others that are not looked at.
+    if arguments.paths.is_empty() || paths.iter().any(|path| path.is_dir()) {
+        site.check_links();
+    }
     let (flows, files) = (site.flows.len(), site.files);
     let mut diagnostics = site.diagnostics;
     if arguments.paths.is_empty() {

@@ -10,6 +10,7 @@ mod nodes;
 mod outbox;
 mod run;
 mod schema;
+mod tap;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Command {
     Certs(certs::Arguments),
     /// Look into the outbox
     Outbox(outbox::Arguments),
+    /// Watch what a node of the running flows sends
+    Tap(tap::Arguments),
     /// List the node types, or describe one
     Nodes(nodes::Arguments),
     /// Print the JSON Schema of flow files, for editors: a flow names it with `#:schema ./flow.schema.json`
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
         Command::Outbox(arguments) => outbox::run(&arguments),
+        Command::Tap(arguments) => tap::run(&arguments),
         Command::Nodes(arguments) => nodes::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
     };

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value as Json};
 
 use super::{Failure, Outcome, settings};
+use crate::config::Config;
+use crate::flow::Diagnostic;
 use crate::{control_socket, outbox};
 
 #[derive(clap::Args)]
@@ -31,15 +33,7 @@ enum Action {
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let Action::Show { config, json } = &arguments.action;
     let (config, diagnostics) = settings(config.as_deref())?;
-    if config.is_identity_wrong {
-        let problems: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-        return Err(format!(
-            "the settings leave it open where the outbox is:\n{}",
-            problems.join("\n")
-        )
-        .into());
-    }
-    let path = &config.outbox.path;
+    let path = directory(&config, &diagnostics)?;
     let (totals, is_running) = totals(path)?;
     let mut out = std::io::stdout();
     if *json {
@@ -56,6 +50,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         }
     }
     Ok(Outcome::Good)
+}
+
+/// Where the outbox is, if the settings leave no doubt.
+pub(super) fn directory<'a>(
+    config: &'a Config,
+    diagnostics: &[Diagnostic],
+) -> Result<&'a Path, Failure> {
+    if config.is_identity_wrong {
+        let problems: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+        return Err(format!(
+            "the settings leave it open where the outbox is:\n{}",
+            problems.join("\n")
+        )
+        .into());
+    }
+    Ok(&config.outbox.path)
 }
 
 /// How long a process that has the outbox may take to say so: it starts, or stops.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::board::{Level, Pin};
 use crate::message::{NodeId, Object, Text};
-use crate::nodes::{NodeType, Spec, Use, Watched};
+use crate::nodes::{Link, NodeType, Spec, Use, Watched};
 
 /// A valid flow.
 #[derive(Debug)]
@@ -86,10 +86,20 @@ impl Graph {
 
     /// What the flow's nodes need of the board.
     pub fn uses(&self) -> impl Iterator<Item = (NodeId, &Use)> {
-        self.nodes.iter().enumerate().flat_map(|(place, node)| {
-            let id =
-                NodeId(u16::try_from(place).expect("the checker limits a flow to 65,535 nodes"));
-            node.uses.iter().map(move |needed| (id, needed))
+        let nodes = self.numbered();
+        nodes.flat_map(|(id, node)| node.uses.iter().map(move |needed| (id, needed)))
+    }
+
+    /// The ends of links that are in the flow.
+    pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> {
+        let nodes = self.numbered();
+        nodes.filter_map(|(id, node)| Some((id, node.spec.link()?)))
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (NodeId, &GraphNode)> {
+        self.nodes.iter().enumerate().map(|(place, node)| {
+            let place = u16::try_from(place).expect("the checker limits a flow to 65,535 nodes");
+            (NodeId(place), node)
         })
     }
 
@@ -99,6 +109,20 @@ impl Graph {
             Use::Output { pin, safe } => Some((*pin, *safe)),
             _ => None,
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.name = name.into();
+    }
+
+    /// Gives a node, if it is there, another name.
+    #[cfg(test)]
+    pub(crate) fn rename_node(&mut self, from: &str, to: &str) {
+        let mut nodes = self.nodes.iter_mut();
+        if let Some(node) = nodes.find(|node| &*node.name == from) {
+            node.name = to.into();
+        }
     }
 
     /// Puts something else in the place of a node, to test what a node cannot be made to do from a file.

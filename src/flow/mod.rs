@@ -15,6 +15,7 @@ pub mod directory;
 pub mod estimate;
 pub mod file;
 pub mod graph;
+mod links;
 pub mod options;
 pub mod parts;
 pub mod script;

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::board::Pin;
-use crate::flow::diagnostic::{Diagnostic, Report, Severity};
-use crate::flow::{Graph, Variables, check, directory};
+use crate::flow::diagnostic::{Diagnostic, Report, Severity, Source};
+use crate::flow::{Graph, Variables, check, directory, links};
 
 /// The flows of a device and what is wrong with them.
 #[derive(Debug, Default)]
 pub struct Site {
-    /// The valid ones, by name. Two that want the same pin are both valid as files, but only the first is here.
+    /// The valid ones, by name. Two that want the same pin, or whose links lead round in a circle, are both valid as files, but
+    /// only the first is here.
     pub flows: Vec<Arc<Graph>>,
+    /// The text of each of them.
+    sources: Vec<Arc<Source>>,
     /// How many files there are.
     pub files: usize,
     pub diagnostics: Vec<Diagnostic>,
@@ -32,6 +35,7 @@ impl Site {
     pub fn load(path: &Path, variables: impl Fn(&str) -> Variables) -> Result<Site, SiteError> {
         let mut site = Site::default();
         site.load_more(path, variables)?;
+        site.check_links();
         Ok(site)
     }
 
@@ -77,7 +81,17 @@ impl Site {
             let graph = check(name, &variables(name), &mut report);
             site.add(graph, report);
         }
+        site.check_links();
         site
+    }
+
+    /// Warns of links that have only one end. To be called when all flows of the device are here; what a flow would be joined
+    /// to that is not valid is not known, so then nothing is said.
+    pub fn check_links(&mut self) {
+        if self.flows.len() == self.files {
+            let found = links::loose_ends(&self.flows, &self.sources);
+            self.diagnostics.extend(found);
+        }
     }
 
     pub fn has_errors(&self) -> bool {
@@ -88,19 +102,31 @@ impl Site {
 
     fn add(&mut self, graph: Option<Graph>, mut report: Report) {
         self.files += 1;
-        if let Some(graph) = graph {
-            match self.contested_pin(&graph) {
-                Some((pin, other)) => {
-                    let message = format!(
-                        "{pin} is used by flow `{other}` already, so this flow does not run"
-                    );
-                    let help = "each pin belongs to one node; let one flow use it";
-                    report.error(0..0, message, Some(help.into()));
-                }
-                None => self.flows.push(Arc::new(graph)),
-            }
+        if let Some(graph) = graph
+            && self.fits(&graph, &mut report)
+        {
+            self.flows.push(Arc::new(graph));
+            self.sources.push(report.source().clone());
         }
         self.diagnostics.extend(report.into_diagnostics());
+    }
+
+    /// Whether a flow can run beside those that are here.
+    fn fits(&self, graph: &Graph, report: &mut Report) -> bool {
+        if let Some((pin, other)) = self.contested_pin(graph) {
+            let message =
+                format!("{pin} is used by flow `{other}` already, so this flow does not run");
+            let help = "each pin belongs to one node; let one flow use it";
+            report.error(0..0, message, Some(help.into()));
+            return false;
+        }
+        if let Some(links::Cycle { span, way }) = links::cycle(&self.flows, graph) {
+            let message = format!("a cycle without a delay: {way}; so this flow does not run");
+            let help = "a message would go round for ever; take one of these links away, or put a `delay` on the way";
+            report.error(span, message, Some(help.into()));
+            return false;
+        }
+        true
     }
 
     fn contested_pin(&self, graph: &Graph) -> Option<(Pin, String)> {
@@ -138,6 +164,75 @@ mod tests {
               (each pin belongs to one node; let one flow use it)"
             ]
         );
+    }
+
+    fn problems(flows: &[(&str, &str)]) -> Vec<String> {
+        let site = Site::from_texts(flows.iter().copied(), |_| Variables::default());
+        site.diagnostics.iter().map(ToString::to_string).collect()
+    }
+
+    const SEND: &str = "[nodes.tick]\ntype = 'inject'\nevery = '1s'\n[nodes.go]\ntype = 'link out'\nlink = 'alarms'\nfrom = 'tick'";
+    const SHOW: &str = "[nodes.come]\ntype = 'link in'\nlink = 'alarms'\n[nodes.show]\ntype = 'debug'\nfrom = 'come'";
+
+    #[test]
+    fn a_link_has_two_ends() {
+        let check = |flows: &[(&str, &str)], expected: &[&str]| {
+            assert_eq!(problems(flows), expected);
+        };
+        check(&[("a", SEND), ("b", SHOW)], &[]);
+        check(&[("a", SHOW), ("b", SHOW), ("c", SEND), ("d", SEND)], &[]);
+        check(&[("a", &format!("{SEND}\n{SHOW}"))], &[]);
+        check(
+            &[("a", SEND)],
+            &[
+                "a.toml:4:8: warning: no `link in` reads the link `alarms` (its other end would be: type = \"link in\", \
+               link = \"alarms\")",
+            ],
+        );
+        check(
+            &[("a", SHOW), ("b", &SEND.replace("alarms", "alarm"))],
+            &[
+                "a.toml:1:8: warning: no `link out` sends to the link `alarms` (did you mean `alarm`?)",
+                "b.toml:4:8: warning: no `link in` reads the link `alarm` (did you mean `alarms`?)",
+            ],
+        );
+        // The other end may be in what is wrong.
+        let wrong = problems(&[("a", SHOW), ("b", "[nodes.x]\ntype = 'debgu'")]);
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+    }
+
+    #[test]
+    fn the_flow_that_closes_a_cycle_of_links_does_not_run() {
+        let through = |from: &str, to: &str| {
+            format!(
+                "[nodes.come]\ntype = 'link in'\nlink = '{from}'\n[nodes.go]\ntype = 'link out'\nlink = '{to}'\nfrom = 'come'\n"
+            )
+        };
+        let (there, back) = (through("x", "y"), through("y", "x"));
+        let site = Site::from_texts([("a", &*there), ("b", &*back)], |_| Variables::default());
+        assert_eq!(site.flows.len(), 1);
+        assert_eq!(&**site.flows[0].name(), "a");
+        let found: Vec<String> = site.diagnostics.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "b.toml:1:8: error: a cycle without a delay: b/come -> b/go -> a/come -> a/go -> b/come; so this flow does not \
+              run (a message would go round for ever; take one of these links away, or put a `delay` on the way)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_by_itself_may_have_the_other_end_of_its_links_elsewhere() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("a.toml");
+        std::fs::write(&file, SEND).expect("it can be written");
+        let mut site = Site::default();
+        site.load_more(&file, |_| Variables::default())
+            .expect("it can be read");
+        assert_eq!(site.diagnostics, []);
+        site.check_links();
+        assert_eq!(site.diagnostics.len(), 1);
     }
 
     #[test]

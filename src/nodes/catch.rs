@@ -112,6 +112,17 @@ mod tests {
     }
 
     #[test]
+    fn two_of_them_do_not_complain_to_each_other_for_ever() {
+        let mut run = run(
+            "[nodes.a]\ntype = 'catch'\n[nodes.behind-a]\ntype = 'range'\nfrom = 'a'\nin = [0, 1]\n\
+             [nodes.b]\ntype = 'catch'\n[nodes.behind-b]\ntype = 'range'\nfrom = 'b'\nin = [0, 1]\n\
+             [nodes.caught]\ntype = 'debug'\nfrom = ['behind-a', 'behind-b']",
+        );
+        run.deliver(Timestamp::default(), Value::from("x"));
+        assert_eq!(run.sent, [FAILED; 4]);
+    }
+
+    #[test]
     fn what_fails_behind_a_catch_does_not_come_round_again() {
         let mut run = run(
             "[nodes.all]\ntype = 'catch'\n[nodes.again]\ntype = 'range'\nfrom = 'all'\nin = [0, 1]\n\

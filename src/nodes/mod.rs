@@ -21,6 +21,8 @@ mod integrate;
 mod keyed;
 mod lag;
 mod limits;
+mod link_in;
+mod link_out;
 mod median;
 mod range;
 mod rate;
@@ -74,6 +76,8 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<lag::Lag>(),
     NodeType::of::<limits::Limits>(),
     NodeType::of::<median::Median>(),
+    NodeType::of::<link_in::LinkIn>(),
+    NodeType::of::<link_out::LinkOut>(),
     NodeType::of::<range::Range>(),
     NodeType::of::<rate::Rate>(),
     NodeType::of::<slew::Slew>(),
@@ -139,6 +143,11 @@ pub trait Definition: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
         None
     }
 
+    /// The end of a link that the node is.
+    fn link(&self) -> Option<Link> {
+        None
+    }
+
     /// What to say to one who writes an option that this node does not have, if there is something better than the nearest
     /// name.
     fn hint(_option: &str) -> Option<&'static str> {
@@ -195,6 +204,15 @@ pub enum Watched {
     States,
 }
 
+/// One end of a link between flows, with the link's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Messages that come to the node go into the link.
+    Out(Text),
+    /// Messages from the link come to the node.
+    In(Text),
+}
+
 /// What a node needs of the board.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Use {
@@ -238,6 +256,9 @@ pub trait Spec: fmt::Debug + Send + Sync {
     fn watches(&self) -> Option<Watch> {
         None
     }
+    fn link(&self) -> Option<Link> {
+        None
+    }
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError>;
 }
 
@@ -259,6 +280,9 @@ impl<D: Definition> Spec for D {
     }
     fn watches(&self) -> Option<Watch> {
         Definition::watches(self)
+    }
+    fn link(&self) -> Option<Link> {
+        Definition::link(self)
     }
     fn uses(&self) -> Vec<Use> {
         Definition::uses(self)

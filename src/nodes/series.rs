@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn a_reading_from_the_future_does_not_spoil_those_that_follow() {
         let nodes = [
-            "type = 'rate'",
-            "type = 'integrate'",
+            "type = 'rate'\nper = '1s'",
+            "type = 'integrate'\nper = '1h'",
             "type = 'lag'\nby = '1s'",
             "type = 'slew'\nmost = 1",
             "type = 'smooth'\ntime = '1s'",

@@ -13,6 +13,8 @@ pub struct Counters {
     pub failures: Counter,
     /// Edges that found the engine's inbox full.
     pub edges_dropped: Counter,
+    /// Messages that found a link queue full, or were in one at the stop.
+    pub links_dropped: Counter,
     /// Records that came while the outbox could not be opened, and for which there was no memory.
     pub dropped_before_outbox: Counter,
     /// Panics that stopped a flow.

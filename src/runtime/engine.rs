@@ -580,7 +580,8 @@ fn state_message(
     }
 }
 
-/// Per node, who watches it. A node does not watch itself, nor what comes behind it: that would go round for ever.
+/// Per node, who watches it. A node does not watch itself, nor what comes behind it: that would go round for ever. What comes to
+/// a watcher before it in the file, and goes on from there, is behind it as well.
 fn watchers(graph: &Graph) -> Vec<Watchers> {
     let nodes = graph.nodes();
     let mut found: Vec<(Vec<NodeId>, Vec<NodeId>)> = vec![Default::default(); nodes.len()];
@@ -593,7 +594,9 @@ fn watchers(graph: &Graph) -> Vec<Watchers> {
         while let Some(node) = open.pop() {
             if !std::mem::replace(&mut is_behind[node], true) {
                 let readers = nodes[node].readers.iter().flatten();
-                open.extend(readers.map(|reader| usize::from(reader.0)));
+                let (of_failures, of_states) = &found[node];
+                let next = readers.chain(of_failures).chain(of_states);
+                open.extend(next.map(|reader| usize::from(reader.0)));
             }
         }
         let watcher =

@@ -9,6 +9,7 @@
 //! * [`clock`][]: the one clock that messages, windows, outbox and uplink go by
 //! * [`node`][]: what a running node is and what it may do
 //! * [`engine`][]: delivers messages to completion, keeps wake-ups, contains panics
+//! * [`links`][]: messages on their way from one flow to another
 //! * [`driver`][]: two engine threads, sensors, pins, outbox
 //! * [`counters`][]: what the engines have done
 
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod counters;
 pub mod driver;
 pub mod engine;
+mod links;
 mod log;
 pub mod node;
 pub mod virtual_time;

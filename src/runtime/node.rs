@@ -31,7 +31,7 @@ pub trait Node {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// The answer to [`Effect::ReadSensor`], stamped when the sensor was read; the error says what failed and what to do.
-    /// As an answer to [`Effect::ReadLevel`] it is always an error.
+    /// As an answer to [`Effect::ReadLevel`] or [`Effect::Link`] it is always an error.
     Reading {
         time: Timestamp,
         value: Result<Value, String>,
@@ -59,6 +59,13 @@ pub enum Effect {
     ReadLevel { from: Address },
     /// Deliver through the outbox.
     Uplink { draft: Draft },
+    /// Send a message to all `link in` nodes of a link. A link queue that does not take it is answered with
+    /// [`Input::Reading`], which is an error.
+    Link {
+        from: Address,
+        link: Text,
+        message: Message,
+    },
     /// Show a message to the user.
     Debug {
         from: Address,
@@ -169,6 +176,15 @@ impl Context<'_> {
 
     pub fn uplink(&mut self, draft: Draft) {
         self.effects.push(Effect::Uplink { draft });
+    }
+
+    /// Sends a message to all `link in` nodes of a link.
+    pub fn link(&mut self, link: Text, message: Message) {
+        self.effects.push(Effect::Link {
+            from: self.here,
+            link,
+            message,
+        });
     }
 
     pub fn debug(&mut self, label: Text, message: Message) {

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
+
 use crate::board::{Board, BoardError, Edge, Level, Pin, Simulated};
 use crate::flow::Graph;
 use crate::message::{Message, Timestamp};
@@ -13,8 +15,12 @@ use crate::nodes::Use;
 use crate::outbox::Draft;
 use crate::runtime::clock::Now;
 use crate::runtime::engine::{Engine, Event};
+use crate::runtime::links::{LinkQueue, Linked};
 use crate::runtime::node::{Address, Effect, Effects, Input};
 use crate::sensors::Sensor;
+
+/// Messages that links may carry in one moment. Only a loop of links carries that many, and it would stop time.
+const MOST_LINKED: usize = 100_000;
 
 /// What flows did, each with the time at which they did it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +45,8 @@ pub struct VirtualRun {
     /// The level of each input and the time of its edge.
     levels: HashMap<Address, (Timestamp, Level)>,
     edges: Arc<Mutex<Vec<(Address, Edge)>>>,
+    links: LinkQueue,
+    linked: Receiver<Linked>,
     now: Now,
     trace: Trace,
 }
@@ -83,12 +91,15 @@ impl VirtualRun {
             }
         }
         let engine = Engine::new(device);
+        let (links, linked) = LinkQueue::new("engine", &flows);
         let mut run = VirtualRun {
             engine,
             board,
             sensors,
             levels,
             edges,
+            links,
+            linked,
             now,
             trace: Trace::default(),
         };
@@ -97,6 +108,8 @@ impl VirtualRun {
             run.engine.add(flow, now, &mut effects);
             run.perform(&mut effects);
         }
+        // Not before: a link may lead to the last flow.
+        run.deliver_linked();
         Ok(run)
     }
 
@@ -125,9 +138,11 @@ impl VirtualRun {
                 self.engine
                     .handle(self.now, Event::Input { to, input }, &mut effects);
                 self.perform(&mut effects);
+                self.deliver_linked();
             }
             self.engine.wake(self.now, usize::MAX, &mut effects);
             self.perform(&mut effects);
+            self.deliver_linked();
         }
         self.now = self.now.later(end.saturating_sub(self.now.mono));
         self.board.advance(self.now);
@@ -176,6 +191,19 @@ impl VirtualRun {
                             input: Input::Edge { time, level },
                         });
                     }
+                    Effect::Link {
+                        from,
+                        link,
+                        message,
+                    } => {
+                        if let Err(error) = self.links.send(&link, &message) {
+                            let value = Err(error.to_string());
+                            answers.push(Event::Input {
+                                to: from,
+                                input: Input::Reading { time, value },
+                            });
+                        }
+                    }
                     Effect::Uplink { draft } => self.trace.drafts.push((time, draft)),
                     Effect::Debug { label, message, .. } => {
                         self.trace.shown.push((time, label.to_string(), message))
@@ -196,6 +224,26 @@ impl VirtualRun {
         }
     }
 
+    /// Delivers what is in the link queue, and what comes into it meanwhile.
+    fn deliver_linked(&mut self) {
+        let mut effects = Effects::new();
+        for _ in 0..MOST_LINKED {
+            let Ok(linked) = self.linked.try_recv() else {
+                return;
+            };
+            self.engine.handle(self.now, linked.into(), &mut effects);
+            self.perform(&mut effects);
+        }
+        let dropped = self.linked.try_iter().count();
+        if dropped > 0 {
+            let reason = format!(
+                "links: {MOST_LINKED} messages in one moment, {dropped} more were dropped; do links lead back to where \
+                 they began?"
+            );
+            self.trace.failures.push((self.now.wall, reason));
+        }
+    }
+
     fn place(&self, address: Address) -> String {
         let flow = self
             .engine
@@ -203,5 +251,118 @@ impl VirtualRun {
             .nth(address.flow as usize)
             .expect("an address names a flow of this engine");
         format!("{}/{}", flow.name(), flow.node_name(address.node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::NodeId;
+    use crate::nodes::testing::graph;
+
+    const START: Timestamp = Timestamp::from_millis(60_000);
+
+    fn run(flows: &[&str]) -> VirtualRun {
+        let flows = flows.iter().map(|flow| graph(flow)).collect();
+        let board = Simulated::new(&Default::default()).expect("its defaults are right");
+        VirtualRun::start("d", flows, board, START).expect("the board has what the flows need")
+    }
+
+    fn tick(payload: &str) -> String {
+        format!(
+            "[nodes.tick]\ntype = 'inject'\nevery = '1s'\npayload = {payload}\ntopic = 'ticks'\n"
+        )
+    }
+
+    const SEND: &str = "[nodes.go]\ntype = 'link out'\nlink = 'x'\nfrom = 'tick'";
+    const SHOW: &str =
+        "[nodes.show]\ntype = 'debug'\nfrom = 'come'\n[nodes.come]\ntype = 'link in'\nlink = 'x'\n";
+
+    #[test]
+    fn a_link_joins_flows_at_the_same_moment() {
+        let send = format!("{}{SEND}", tick("7"));
+        // In the same flow, in one before and in one behind.
+        let mut run = run(&[SHOW, &format!("{send}\n{SHOW}"), SHOW]);
+        run.run_for(Duration::from_millis(2_500));
+        let trace = run.stop();
+        assert_eq!(trace.failures, []);
+        assert_eq!(trace.shown.len(), 6);
+        for (place, (time, _, message)) in trace.shown.iter().enumerate() {
+            let expected = if place < 3 { 61_000 } else { 62_000 };
+            assert_eq!(*time, Timestamp::from_millis(expected));
+            assert_eq!(message.time, *time);
+            assert_eq!((&*message.topic, &message.payload), ("ticks", &7.0.into()));
+        }
+        let sources = trace.shown[..3]
+            .iter()
+            .map(|(_, _, message)| message.source);
+        assert_eq!(sources.collect::<Vec<_>>(), [1, 3, 1].map(NodeId));
+    }
+
+    #[test]
+    fn what_a_flow_sends_at_its_start_comes_to_flows_that_start_after_it() {
+        let door = "[nodes.tick]\ntype = 'gpio in'\npin = 22\n";
+        let run = run(&[&format!("{door}{SEND}"), SHOW]);
+        let shown = &run.trace().shown;
+        assert_eq!((shown.len(), shown[0].0), (1, START));
+    }
+
+    #[test]
+    fn links_go_on_after_what_they_set_off_in_one_flow_has_come_to_rest() {
+        let flow = format!(
+            "{}{SEND}\n{SHOW}[nodes.last]\ntype = 'debug'\nfrom = 'tick'",
+            tick("1")
+        );
+        let mut run = run(&[&flow]);
+        run.run_for(Duration::from_secs(1));
+        let labels = run.trace().shown.iter().map(|(_, label, _)| &**label);
+        assert_eq!(labels.collect::<Vec<_>>(), ["last", "show"]);
+    }
+
+    #[test]
+    fn a_full_link_queue_fails_what_sends_and_catch_hears_of_it() {
+        let mut flow = tick("1");
+        for number in 0..100 {
+            flow += &format!(
+                "[nodes.go{number}]\ntype = 'link out'\nlink = 'x'\nfrom = 'tick'\n\
+                 [nodes.come{number}]\ntype = 'link in'\nlink = 'x'\n"
+            );
+        }
+        let comes: Vec<String> = (0..100).map(|number| format!("'come{number}'")).collect();
+        flow += &format!(
+            "[nodes.show]\ntype = 'debug'\nfrom = [{}]\n\
+             [nodes.refused]\ntype = 'catch'\n[nodes.caught]\ntype = 'debug'\nfrom = 'refused'",
+            comes.join(", ")
+        );
+        let mut run = run(&[&flow]);
+        run.run_for(Duration::from_secs(1));
+        let trace = run.stop();
+        let count = |wanted: &str| {
+            let labels = trace.shown.iter().map(|(_, label, _)| label);
+            labels.filter(|label| *label == wanted).count()
+        };
+        assert_eq!(count("show"), 8_192);
+        // The 82nd finds room for 92 of 100, those after it for none.
+        assert_eq!((trace.failures.len(), count("caught")), (19, 19));
+        assert_eq!(
+            trace.failures[0].1,
+            "test/go81: the link queue of the engine is full"
+        );
+    }
+
+    #[test]
+    fn a_loop_of_links_does_not_stop_time() {
+        let round = "[nodes.round]\ntype = 'link out'\nlink = 'x'\nfrom = 'come'\n\
+                     [nodes.come]\ntype = 'link in'\nlink = 'x'\n";
+        let mut run = run(&[&format!("{}{SEND}\n{round}", tick("1"))]);
+        run.run_for(Duration::from_secs(2));
+        let trace = run.stop();
+        assert_eq!(trace.failures.len(), 2, "{:?}", trace.failures);
+        let (time, reason) = &trace.failures[0];
+        assert_eq!(*time, Timestamp::from_millis(61_000));
+        assert!(
+            reason.starts_with("links: 100000 messages in one moment, 1 more were dropped"),
+            "{reason}"
+        );
     }
 }

@@ -6,6 +6,7 @@
 //! * `demo`, `check`, `certs`, `nodes`: commands that end by themselves
 //! * `run`: start, stop, settings, logs, and who may ask a running process
 //! * `systemd`: what systemd is told
+//! * `tap`: a look at the wires of a running process
 //! * `power`: SIGKILL, again and again; no accepted record is lost
 //! * `link`: brokers that come late, and links that go silent
 //! * `refusals`: certificates that are not right, said in words, and put right without a restart
@@ -29,6 +30,7 @@ mod refusals;
 mod run;
 mod support;
 mod systemd;
+mod tap;
 mod virtual_time;
 mod with_mosquitto;
 

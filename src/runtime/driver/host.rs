@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 
 use super::inputs::ArmedInput;
 use super::sensors::Readers;
+use super::taps::{Watcher, Watchers};
 use super::{LateOutbox, Stopped, chain};
 use crate::board::{Board, Level, Pin};
 use crate::flow::Graph;
@@ -17,11 +18,12 @@ use crate::outbox::{Draft, RecordId};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::Counters;
 use crate::runtime::engine::{Engine, Event};
+use crate::runtime::links::{LinkQueue, Linked};
 use crate::runtime::log::FlowLog;
 use crate::runtime::node::{Address, Effect, Effects, Input};
 use crate::uplink::wire;
 
-/// Edges, readings and wake-ups that are handled before edges get their turn again.
+/// Edges, readings, messages from links and wake-ups that are handled before edges get their turn again.
 const SLICE: usize = 64;
 /// An engine thread shows a sign of life at least this often; the board is looked at again, failed outputs are tried again.
 const BEAT: Duration = Duration::from_secs(1);
@@ -41,6 +43,9 @@ pub(super) struct Host {
     pub(super) inputs: Vec<ArmedInput>,
     pub(super) readers: Readers,
     pub(super) inbox: Inbox,
+    /// The ways to the `link in` nodes of all engines.
+    pub(super) links: [LinkQueue; 2],
+    pub(super) watchers: Watchers,
     /// What goes to the outbox at the end of a turn.
     pub(super) drafts: VecDeque<Draft>,
     /// Levels that the board has not taken.
@@ -54,6 +59,9 @@ pub(super) struct Host {
 pub(super) struct Inbox {
     pub(super) edges: Receiver<Event>,
     pub(super) readings: Receiver<Event>,
+    pub(super) linked: Receiver<Linked>,
+    /// Those who want to watch a node.
+    pub(super) watchers: Receiver<Watcher>,
     /// Ends when the thread is to stop.
     pub(super) stop: Receiver<std::convert::Infallible>,
 }
@@ -76,6 +84,8 @@ impl Host {
         // A second time for those that the board did not take.
         self.retry_unmet();
         self.hand_over_drafts();
+        let left = self.inbox.linked.len() as u64;
+        self.counters.links_dropped.add(left);
         Stopped {
             outputs_are_safe: self.unmet.is_empty(),
             drafts: self.drafts.into(),
@@ -87,14 +97,15 @@ impl Host {
         self.missed = 0;
         let mut effects = Effects::new();
         for flow in self.flows.clone() {
-            engine.add(flow, self.clock.now(), &mut effects);
+            let flow = engine.add(flow, self.clock.now(), &mut effects);
+            self.watchers.tap_flow(flow, &mut engine);
             self.perform(&mut engine, &mut effects);
         }
         let mut turn = Vec::with_capacity(2 * SLICE);
         let mut next_beat = BEAT;
         loop {
             self.hand_over_drafts();
-            let goes_on = self.wait(&engine, &mut turn);
+            let goes_on = self.wait(&mut engine, &mut turn);
             if !goes_on {
                 break;
             }
@@ -108,7 +119,7 @@ impl Host {
             self.perform(&mut engine, &mut effects);
             if self.clock.now().mono >= next_beat {
                 next_beat = self.clock.now().mono + BEAT;
-                self.beat(&engine);
+                self.beat(&mut engine);
             }
         }
         engine.stop(&mut effects);
@@ -116,10 +127,12 @@ impl Host {
     }
 
     /// Waits until something comes or the next wake-up is due, and takes a slice of it, edges first. Says whether to go on.
-    fn wait(&self, engine: &Engine, turn: &mut Vec<Event>) -> bool {
+    fn wait(&mut self, engine: &mut Engine, turn: &mut Vec<Event>) -> bool {
         let Inbox {
             edges,
             readings,
+            linked,
+            watchers,
             stop,
         } = &self.inbox;
         let until_wake = engine
@@ -139,23 +152,33 @@ impl Host {
             readings
         };
         let mut first_reading = None;
+        let mut first_linked = None;
         select! {
             recv(stop) -> _ => return false,
             recv(edges) -> edge => turn.extend(edge),
             recv(readings) -> reading => first_reading = reading.ok(),
+            recv(linked) -> message => first_linked = message.ok(),
+            recv(watchers) -> watcher => {
+                if let Ok(watcher) = watcher {
+                    self.watchers.add(watcher, engine);
+                }
+            }
             default(until_wake) => {}
         }
         turn.extend(edges.try_iter().take(SLICE));
         turn.extend(self.inputs.iter().filter_map(ArmedInput::level_if_missed));
         turn.extend(first_reading);
         turn.extend(readings.try_iter().take(SLICE));
+        turn.extend(first_linked.map(Event::from));
+        turn.extend(linked.try_iter().take(SLICE).map(Event::from));
         true
     }
 
-    fn beat(&mut self, engine: &Engine) {
+    fn beat(&mut self, engine: &mut Engine) {
         let missed = engine.missed();
         self.counters.missed.add(missed - self.missed);
         self.missed = missed;
+        self.watchers.forget_gone(engine);
         self.retry_unmet();
         if let Some(Err(error)) = self.board.as_mut().map(|board| board.recheck()) {
             self.log.board_error(self.clock.now(), None, &chain(&error));
@@ -174,6 +197,18 @@ impl Host {
                         }
                     }
                     Effect::ReadLevel { from } => answers.push(self.level_of(from)),
+                    Effect::Link {
+                        from,
+                        link,
+                        message,
+                    } => {
+                        for queue in &self.links {
+                            if let Err(error) = queue.send(&link, &message) {
+                                self.counters.links_dropped.add(error.dropped);
+                                answers.push(self.failed(from, &error.to_string()));
+                            }
+                        }
+                    }
                     Effect::Uplink { draft } => self.drafts.push_back(draft),
                     Effect::Debug {
                         from,
@@ -196,7 +231,11 @@ impl Host {
                         self.log.stopped(flow, node, &panic, again_in);
                     }
                     Effect::FlowRestarted { flow } => self.log.restarted(flow),
-                    Effect::Tapped { .. } => {}
+                    Effect::Tapped {
+                        from,
+                        port,
+                        message,
+                    } => self.watchers.show(from, port, &message),
                 }
             }
             for answer in answers {

@@ -3,6 +3,8 @@
 //! ```text
 //! edges ----edge queue----> control thread: engine of the flows that drive a pin; owns the board
 //! readings -reading queue-> data thread:    engine of all other flows
+//! control, data --link queue--> control, data
+//! control, data --tap queue per watcher--> who watches a node
 //! control, data --read queue--> sensor thread per bus
 //! control, data --append--> outbox
 //! ```
@@ -11,6 +13,9 @@
 //! * *edge queue*, one per engine, [`EDGES`]: the edge is dropped and counted, and the engine is told the level that holds as
 //!   soon as there is room;
 //! * *reading queue*, one per engine, [`READINGS`]: the sensor thread waits;
+//! * *link queue*, one per engine, 8,192: the message is dropped and counted, and the `link out` fails;
+//! * *tap queue*, one per watcher, 1,024 messages: the message is dropped for this watcher, who is told how many were;
+//! * *tap requests*, one queue per engine, 16: the watcher is turned away, in words;
 //! * *read queue*, one per bus, 1,024 requests: the reading fails, which is counted and said;
 //! * *drafts*, one per engine, 10,000: fills only while the outbox is not open; then the oldest are dropped and counted.
 //!
@@ -19,6 +24,7 @@
 mod host;
 mod inputs;
 mod sensors;
+pub mod taps;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +39,7 @@ use crossbeam_channel::{Sender, bounded};
 use self::host::{Host, Inbox};
 use self::inputs::ArmedInput;
 use self::sensors::{Attached, Buses, SensorThreads};
+use self::taps::{Tappable, Taps, Watcher, Watchers};
 use crate::board::Board;
 use crate::flow::Graph;
 use crate::nodes::Use;
@@ -40,6 +47,7 @@ use crate::outbox::{Draft, Outbox};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::Counters;
 use crate::runtime::engine::Event;
+use crate::runtime::links::LinkQueue;
 use crate::runtime::log::FlowLog;
 use crate::runtime::node::Address;
 
@@ -85,6 +93,7 @@ pub struct Driver {
     data: EngineThread,
     sensors: SensorThreads,
     counters: Arc<Counters>,
+    taps: Taps,
 }
 
 /// How flows ended.
@@ -128,14 +137,25 @@ impl Driver {
             counters: &counters,
             buses: Buses::default(),
         };
-        let (control_inputs, control_inbox, control_stop) =
-            connections.connect(&control, board.as_mut(), sensors::Engine::Control);
-        let (data_inputs, data_inbox, data_stop) =
-            connections.connect(&data, board.as_mut(), sensors::Engine::Data);
+        let to_control = connections.connect(&control, board.as_mut(), sensors::Engine::Control);
+        let to_data = connections.connect(&data, board.as_mut(), sensors::Engine::Data);
         let (sensors, control_readers, data_readers) = connections.buses.start(&clock)?;
+        let links = [to_control.links.clone(), to_data.links.clone()];
+        let taps = Taps::new([(&control, &to_control), (&data, &to_data)].map(
+            |(flows, connected)| Tappable {
+                flows: flows.clone(),
+                requests: connected.watchers.clone(),
+            },
+        ));
 
-        let start = |name, flows: Vec<Arc<Graph>>, board, inputs, readers, inbox, stop| {
+        let start = |name, flows: Vec<Arc<Graph>>, board, readers, connected| {
             let beats = Arc::new(AtomicU64::new(0));
+            let Connected {
+                inputs,
+                inbox,
+                stop,
+                ..
+            } = connected;
             let host = Host {
                 log: FlowLog::new(&flows),
                 flows,
@@ -147,6 +167,8 @@ impl Driver {
                 inputs,
                 readers,
                 inbox,
+                links: links.clone(),
+                watchers: Watchers::default(),
                 drafts: VecDeque::new(),
                 unmet: BTreeMap::new(),
                 beats: beats.clone(),
@@ -159,30 +181,20 @@ impl Driver {
                 thread,
             })
         };
-        let control = start(
-            "control",
-            control,
-            Some(board),
-            control_inputs,
-            control_readers,
-            control_inbox,
-            control_stop,
-        )?;
-        let data = start(
-            "data",
-            data,
-            None,
-            data_inputs,
-            data_readers,
-            data_inbox,
-            data_stop,
-        )?;
+        let control = start("control", control, Some(board), control_readers, to_control)?;
+        let data = start("data", data, None, data_readers, to_data)?;
         Ok(Driver {
             control,
             data,
             sensors,
             counters,
+            taps,
         })
+    }
+
+    /// How to watch what nodes send.
+    pub fn taps(&self) -> &Taps {
+        &self.taps
     }
 
     pub fn counters(&self) -> &Arc<Counters> {
@@ -230,6 +242,15 @@ fn spawn<T: Send + 'static>(
         })
 }
 
+/// An engine's ends of its connections, and what others need to reach it.
+struct Connected {
+    inputs: Vec<ArmedInput>,
+    inbox: Inbox,
+    links: LinkQueue,
+    watchers: Sender<Watcher>,
+    stop: Sender<Infallible>,
+}
+
 /// Arms inputs and opens sensors. What cannot be had is logged, once; the node that wanted it fails whenever it asks.
 struct Connections<'a> {
     clock: &'a Clock,
@@ -243,9 +264,11 @@ impl Connections<'_> {
         flows: &[Arc<Graph>],
         board: &mut dyn Board,
         engine: sensors::Engine,
-    ) -> (Vec<ArmedInput>, Inbox, Sender<Infallible>) {
+    ) -> Connected {
         let (edges, edge_queue) = bounded(EDGES);
         let (readings, reading_queue) = bounded(READINGS);
+        let (links, linked) = LinkQueue::new(engine.name(), flows);
+        let (watchers, tap_requests) = bounded(taps::MOST_TAPS);
         let (stop, stopped) = bounded(0);
         let mut inputs = Vec::new();
         for (index, flow) in flows.iter().enumerate() {
@@ -274,15 +297,19 @@ impl Connections<'_> {
                 }
             }
         }
-        (
+        Connected {
             inputs,
-            Inbox {
+            inbox: Inbox {
                 edges: edge_queue,
                 readings: reading_queue,
+                linked,
+                watchers: tap_requests,
                 stop: stopped,
             },
+            links,
+            watchers,
             stop,
-        )
+        }
     }
 }
 

@@ -38,6 +38,16 @@ pub(super) enum Engine {
     Data,
 }
 
+impl Engine {
+    /// What messages to the user call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Engine::Control => "control engine",
+            Engine::Data => "data engine",
+        }
+    }
+}
+
 /// How one engine asks for readings.
 #[derive(Clone, Default)]
 pub(super) struct Readers(HashMap<Address, (Sender<usize>, usize)>);

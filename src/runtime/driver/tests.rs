@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use super::taps::{Seen, Tap, TapError};
 use super::{Driver, LateOutbox, World};
-use crate::board::{Board, BoardError, EdgeSink, Level, Pin, Pull};
+use crate::board::{Board, BoardError, Edge, EdgeSink, Level, Pin, Pull};
 use crate::message::Value;
 use crate::nodes::testing::graph;
 use crate::runtime::clock::{Clock, Now};
@@ -19,6 +20,10 @@ struct Script {
     failures: AtomicU32,
     /// So many looks at the board panic.
     panics: AtomicU32,
+    /// Where edges of the input go.
+    edges: Mutex<Option<EdgeSink>>,
+    /// Whoever drives an output waits for this.
+    gate: Mutex<()>,
 }
 
 #[derive(Clone, Default)]
@@ -30,6 +35,7 @@ impl Board for Scripted {
     }
 
     fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError> {
+        drop(self.0.gate.lock().unwrap());
         let left = self.0.failures.load(Ordering::Relaxed);
         if left > 0 {
             self.0.failures.store(left - 1, Ordering::Relaxed);
@@ -43,7 +49,8 @@ impl Board for Scripted {
         Ok(())
     }
 
-    fn input(&mut self, _: Pin, _: Pull, _: EdgeSink) -> Result<Level, BoardError> {
+    fn input(&mut self, _: Pin, _: Pull, edges: EdgeSink) -> Result<Level, BoardError> {
+        *self.0.edges.lock().unwrap() = Some(edges);
         Ok(Level::High)
     }
 
@@ -73,13 +80,18 @@ impl Sensor for Hangs {
 }
 
 fn start(flow: &str, board: &Scripted) -> Driver {
+    start_all(&[flow], board)
+}
+
+fn start_all(flows: &[&str], board: &Scripted) -> Driver {
     let world = World {
         device: "d".into(),
         clock: Clock::start(),
         board: Box::new(board.clone()),
         outbox: LateOutbox::default(),
     };
-    Driver::start(vec![graph(flow)], world).unwrap()
+    let flows = flows.iter().map(|flow| graph(flow)).collect();
+    Driver::start(flows, world).unwrap()
 }
 
 fn wait_for(what: &str, condition: impl Fn() -> bool) {
@@ -171,4 +183,105 @@ fn what_flows_want_to_deliver_without_an_outbox_is_given_back_at_the_stop() {
             .collect::<Vec<_>>(),
         [b"1"]
     );
+}
+
+#[test]
+fn links_lead_from_control_to_data_and_back() {
+    let control = "[nodes.switch]\ntype = 'gpio in'\npin = 22\n[nodes.go]\ntype = 'link out'\nlink = 'there'\nfrom = 'switch'\n\
+                   [nodes.come]\ntype = 'link in'\nlink = 'back'\n[nodes.relay]\ntype = 'gpio out'\nfrom = 'come'\npin = 17";
+    let data = "[nodes.come]\ntype = 'link in'\nlink = 'there'\n[nodes.go]\ntype = 'link out'\nlink = 'back'\nfrom = 'come'";
+    let board = Scripted::default();
+    let driver = start_all(&[data, control], &board);
+    wait_for("the relay follows the switch", || {
+        *board.0.driven.lock().unwrap() == [Level::Low, Level::High]
+    });
+    assert_eq!(driver.counters().links_dropped.get(), 0);
+    assert!(driver.stop().outputs_are_safe);
+}
+
+/// A message every millisecond that goes round for ever.
+const ROUND: &str = "[nodes.tick]\ntype = 'inject'\nevery = '1ms'\n[nodes.come]\ntype = 'link in'\nlink = 'x'\n\
+                     [nodes.round]\ntype = 'link out'\nlink = 'x'\nfrom = ['tick', 'come']\n";
+
+#[test]
+fn a_loop_of_links_leaves_edges_their_turn_and_does_not_hold_up_the_stop() {
+    let board = Scripted::default();
+    let driver = start(&format!("{ROUND}{RELAY}"), &board);
+    let levels = || board.0.driven.lock().unwrap().clone();
+    wait_for("the relay follows the switch", || {
+        levels() == [Level::Low, Level::High]
+    });
+    let mut round = driver.taps().watch("come").unwrap();
+    for _ in 0..100 {
+        assert!(next(&mut round).is_some());
+    }
+    let edges = board.0.edges.lock().unwrap().clone().unwrap();
+    edges(Edge {
+        pin: Pin::new(22).unwrap(),
+        level: Level::Low,
+        time: Clock::start().now().wall,
+    });
+    wait_for("the edge comes through", || levels().len() == 3);
+    let counters = driver.counters().clone();
+    driver.stop();
+    assert!(
+        counters.links_dropped.get() > 0,
+        "what was going round at the stop is counted"
+    );
+}
+
+#[test]
+fn a_link_queue_that_is_full_drops_counts_and_fails() {
+    let mut data = "[nodes.tick]\ntype = 'inject'\nevery = '1ms'\n".to_owned();
+    for number in 0..100 {
+        data += &format!("[nodes.go{number}]\ntype = 'link out'\nlink = 'x'\nfrom = 'tick'\n");
+    }
+    let control = "[nodes.come]\ntype = 'link in'\nlink = 'x'\n[nodes.relay]\ntype = 'gpio out'\nfrom = 'come'\npin = 17";
+    let board = Scripted::default();
+    let gate = board.0.gate.lock().unwrap();
+    let driver = start_all(&[&data, control], &board);
+    let counters = driver.counters().clone();
+    wait_for("the queue is full", || counters.links_dropped.get() > 0);
+    wait_for("it is a failure", || counters.failures.get() > 0);
+    drop(gate);
+    driver.stop();
+}
+
+fn next(tap: &mut Tap) -> Option<Seen> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let next = async { tokio::time::timeout(Duration::from_secs(20), tap.next()).await };
+    runtime.block_on(next).expect("something comes")
+}
+
+#[test]
+fn a_tap_sees_what_a_node_sends_until_the_flows_stop() {
+    let board = Scripted::default();
+    let driver = start_all(&[RELAY, ROUND], &board);
+    let mut tap = driver.taps().watch("tick").unwrap();
+    let mut seen = || match next(&mut tap) {
+        Some(Seen::Message { port, message }) => (port, message.topic.to_string()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(seen(), (0, "test/tick".to_owned()));
+    assert_eq!(seen(), (0, "test/tick".to_owned()));
+
+    let mut switch = driver.taps().watch("switch.out").unwrap();
+    // The control engine starts anew, and the flow with it.
+    board.0.panics.store(1, Ordering::Relaxed);
+    assert!(matches!(next(&mut switch), Some(Seen::Message { .. })));
+    driver.stop();
+    assert_eq!(next(&mut switch), None);
+}
+
+#[test]
+fn a_watcher_that_leaves_gives_its_place_back() {
+    let driver = start(RELAY, &Scripted::default());
+    let watch = || driver.taps().watch("switch");
+    let held: Vec<Tap> = (0..16).map(|_| watch().unwrap()).collect();
+    assert_eq!(watch().unwrap_err(), TapError::TooMany);
+    drop(held);
+    wait_for("the engine has noticed", || watch().is_ok());
 }
