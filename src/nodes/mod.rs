@@ -14,6 +14,7 @@ mod hysteresis;
 mod iio;
 mod inject;
 mod keyed;
+mod pwm_out;
 mod range;
 mod sampler;
 mod status;
@@ -51,6 +52,7 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<hysteresis::Hysteresis>(),
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
+    NodeType::of::<pwm_out::PwmOut>(),
     NodeType::of::<range::Range>(),
     NodeType::of::<status::Status>(),
     NodeType::of::<uplink::Uplink>(),

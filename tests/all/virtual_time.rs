@@ -65,7 +65,7 @@ fn the_cold_store_reports_every_minute_and_is_kept_cold() {
         .outputs
         .iter()
         .filter(|(_, pin, _)| *pin == compressor)
-        .map(|(_, _, level)| *level)
+        .filter_map(|(_, _, drive)| drive.level())
         .collect();
     let switched_on = levels.iter().filter(|level| **level == Level::High).count();
     assert!(
