@@ -14,6 +14,7 @@ mod hysteresis;
 mod iio;
 mod inject;
 mod keyed;
+mod pid;
 mod pwm_out;
 mod range;
 mod sampler;
@@ -52,6 +53,7 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<hysteresis::Hysteresis>(),
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
+    NodeType::of::<pid::Pid>(),
     NodeType::of::<pwm_out::PwmOut>(),
     NodeType::of::<range::Range>(),
     NodeType::of::<status::Status>(),
