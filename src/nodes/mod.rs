@@ -14,6 +14,7 @@ mod hysteresis;
 mod iio;
 mod inject;
 mod keyed;
+mod latch;
 mod pid;
 mod pwm_out;
 mod range;
@@ -53,6 +54,7 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<hysteresis::Hysteresis>(),
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
+    NodeType::of::<latch::Latch>(),
     NodeType::of::<pid::Pid>(),
     NodeType::of::<pwm_out::PwmOut>(),
     NodeType::of::<range::Range>(),
