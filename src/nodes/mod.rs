@@ -13,6 +13,7 @@ mod gpio_out;
 mod hysteresis;
 mod iio;
 mod inject;
+mod interlock;
 mod keyed;
 mod latch;
 mod pid;
@@ -54,6 +55,7 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<hysteresis::Hysteresis>(),
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
+    NodeType::of::<interlock::Interlock>(),
     NodeType::of::<latch::Latch>(),
     NodeType::of::<pid::Pid>(),
     NodeType::of::<pwm_out::PwmOut>(),
