@@ -146,6 +146,21 @@ impl Pin {
     pub fn number(self) -> u8 {
         self.0
     }
+
+    /// The bus that has this pin once it is switched on, on its usual pins; the pin is free as long as it is not.
+    ///
+    /// The pins of the primary buses: Raspberry Pi documentation, "GPIO and the 40-pin header" (SPI0, I2C, serial, EEPROM).
+    /// GPIO4 for one-wire: the default of `gpiopin` in `w1-gpio`, /boot/firmware/overlays/README.
+    pub fn bus(self) -> Option<&'static str> {
+        match self.0 {
+            0 | 1 => Some("I2C 0, which reads the EEPROM of a HAT at boot"),
+            2 | 3 => Some("I2C 1"),
+            4 => Some("one-wire"),
+            7..=11 => Some("SPI 0"),
+            14 | 15 => Some("the serial port"),
+            _ => None,
+        }
+    }
 }
 
 /// What was given as a pin is none.
@@ -235,6 +250,21 @@ mod tests {
         }
         assert_eq!(Pin::try_from(4), Pin::new(4));
         assert!(Pin::try_from(-1).is_err() && Pin::try_from(260).is_err());
+    }
+
+    #[test]
+    fn buses_have_their_usual_pins() {
+        let of = |bus: &str| -> Vec<u8> {
+            let pins = (0..=Pin::MAX).filter_map(|number| Pin::new(number).ok());
+            let pins = pins.filter(|pin| pin.bus().is_some_and(|name| name.starts_with(bus)));
+            pins.map(Pin::number).collect()
+        };
+        assert_eq!(of("I2C 0"), [0, 1]);
+        assert_eq!(of("I2C 1"), [2, 3]);
+        assert_eq!(of("one-wire"), [4]);
+        assert_eq!(of("SPI 0"), [7, 8, 9, 10, 11]);
+        assert_eq!(of("the serial port"), [14, 15]);
+        assert_eq!(of("").len(), 12, "the other sixteen are free");
     }
 
     #[test]
