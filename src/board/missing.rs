@@ -1,6 +1,6 @@
 //! The board that could not be opened: it answers every use with the reason.
 
-use super::{Board, BoardError, EdgeSink, Level, Pin, Pull};
+use super::{Board, BoardError, Drive, EdgeSink, Level, Pin, Pull};
 use crate::sensors::{Sensor, SensorSpec};
 
 /// In the place of a board that is not there, so that flows which need none run all the same.
@@ -25,7 +25,7 @@ impl Board for Missing {
         "missing"
     }
 
-    fn output(&mut self, _: Pin, _: Level) -> Result<(), BoardError> {
+    fn output(&mut self, _: Pin, _: Drive) -> Result<(), BoardError> {
         Err(self.error())
     }
 

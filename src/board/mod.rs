@@ -3,17 +3,19 @@
 //! [`Board`] is what the rest of Tidegate knows of it; [`open`] chooses one at run time. Levels are driven and edges handed
 //! over as they are: what they mean is the flows' business.
 //!
-//! Must not: know flows or messages; read a clock other than the [`Clock`] it is given, and that only to stamp edges; decide
-//! on a safe level. Whoever owns a board drives the safe levels at start and at stop: dropping a board leaves every
+//! Must not: know flows or messages; read a clock other than the [`Clock`] it is given, and that only to stamp edges and to
+//! time pulses; decide on a safe level. Whoever owns a board drives the safe levels at start and at stop: dropping a board leaves every
 //! output as it was driven, and no drop runs after SIGKILL.
 //!
 //! Terms: a *pin* has a BCM number, as `GPIO17` on the Pi's pin-out, not its place on the header; an *edge* is one change of
-//! an input's level; *arming* an input makes its edges count.
+//! an input's level; *arming* an input makes its edges count; the *duty* of pulses is the share of time that they are high.
 
 mod missing;
 mod pin;
 mod simulated;
 
+#[cfg(target_os = "linux")]
+mod pulses;
 #[cfg(target_os = "linux")]
 mod rppal;
 
@@ -30,7 +32,7 @@ pub use crate::sensors::Sensor;
 use crate::sensors::{SensorError, SensorSpec};
 
 pub use missing::Missing;
-pub use pin::{BadPin, Level, Pin, Pull};
+pub use pin::{BadPin, Drive, Level, Pin, Pull, Pulses};
 pub use simulated::{Outputs, RealTime, Signal, Simulated, Simulation};
 
 /// A change of an input's level.
@@ -51,8 +53,9 @@ pub trait Board: Send {
     /// The kind, in the word that the settings use.
     fn name(&self) -> &'static str;
 
-    /// Drives an output. On first use the pin becomes an output with this level from its first moment on.
-    fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError>;
+    /// Drives an output. On first use the pin becomes an output that has this level from its first moment on, or is low
+    /// before its first pulse. A level holds from the moment this returns, whatever pulses were there before.
+    fn output(&mut self, pin: Pin, drive: Drive) -> Result<(), BoardError>;
 
     /// Arms an input, and then reads its level once and returns it: an edge may come before this returns. Doing it
     /// again replaces the sink.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
@@ -38,6 +39,85 @@ impl fmt::Display for Level {
     }
 }
 
+/// What an output is driven with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// One level, steadily.
+    Level(Level),
+    /// High for a part of each period.
+    Pulses(Pulses),
+}
+
+/// Pulses of one width in each period. They are never so narrow or so wide that the level would not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulses {
+    period: Duration,
+    width: Duration,
+}
+
+impl Drive {
+    /// High for this share of each period. 0 and less (or NaN) is low, 1 and more is high.
+    pub fn with_duty(period: Duration, duty: f64) -> Drive {
+        let duty = if duty.is_nan() { 0.0 } else { duty };
+        let width = period.mul_f64(duty.clamp(0.0, 1.0));
+        if width.is_zero() {
+            Drive::Level(Level::Low)
+        } else if width >= period {
+            Drive::Level(Level::High)
+        } else {
+            Drive::Pulses(Pulses { period, width })
+        }
+    }
+
+    /// The share of time that it is high, 0 to 1.
+    pub fn duty(self) -> f64 {
+        match self {
+            Drive::Level(Level::Low) => 0.0,
+            Drive::Level(Level::High) => 1.0,
+            Drive::Pulses(pulses) => pulses.width.as_secs_f64() / pulses.period.as_secs_f64(),
+        }
+    }
+
+    /// The level, if it is steady.
+    pub fn level(self) -> Option<Level> {
+        match self {
+            Drive::Level(level) => Some(level),
+            Drive::Pulses(_) => None,
+        }
+    }
+}
+
+impl From<Level> for Drive {
+    fn from(level: Level) -> Drive {
+        Drive::Level(level)
+    }
+}
+
+/// `high`, `low`, or `25% of 10ms`.
+impl fmt::Display for Drive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Drive::Level(level) => level.fmt(f),
+            Drive::Pulses(pulses) => {
+                // To a hundredth of a percent, without zeros at the end.
+                let percent = (self.duty() * 1e4).round() / 100.0;
+                write!(f, "{percent}% of {:?}", pulses.period)
+            }
+        }
+    }
+}
+
+impl Pulses {
+    pub fn period(self) -> Duration {
+        self.period
+    }
+
+    /// How long each pulse is high; more than nothing, less than the period.
+    pub fn width(self) -> Duration {
+        self.width
+    }
+}
+
 /// The resistor inside the Pi that holds an input when nothing drives it; about 50 kOhm (BCM2835 ARM Peripherals, 6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -65,6 +145,21 @@ impl Pin {
 
     pub fn number(self) -> u8 {
         self.0
+    }
+
+    /// The bus that has this pin once it is switched on, on its usual pins; the pin is free as long as it is not.
+    ///
+    /// The pins of the primary buses: Raspberry Pi documentation, "GPIO and the 40-pin header" (SPI0, I2C, serial, EEPROM).
+    /// GPIO4 for one-wire: the default of `gpiopin` in `w1-gpio`, /boot/firmware/overlays/README.
+    pub fn bus(self) -> Option<&'static str> {
+        match self.0 {
+            0 | 1 => Some("I2C 0, which reads the EEPROM of a HAT at boot"),
+            2 | 3 => Some("I2C 1"),
+            4 => Some("one-wire"),
+            7..=11 => Some("SPI 0"),
+            14 | 15 => Some("the serial port"),
+            _ => None,
+        }
     }
 }
 
@@ -155,6 +250,41 @@ mod tests {
         }
         assert_eq!(Pin::try_from(4), Pin::new(4));
         assert!(Pin::try_from(-1).is_err() && Pin::try_from(260).is_err());
+    }
+
+    #[test]
+    fn buses_have_their_usual_pins() {
+        let of = |bus: &str| -> Vec<u8> {
+            let pins = (0..=Pin::MAX).filter_map(|number| Pin::new(number).ok());
+            let pins = pins.filter(|pin| pin.bus().is_some_and(|name| name.starts_with(bus)));
+            pins.map(Pin::number).collect()
+        };
+        assert_eq!(of("I2C 0"), [0, 1]);
+        assert_eq!(of("I2C 1"), [2, 3]);
+        assert_eq!(of("one-wire"), [4]);
+        assert_eq!(of("SPI 0"), [7, 8, 9, 10, 11]);
+        assert_eq!(of("the serial port"), [14, 15]);
+        assert_eq!(of("").len(), 12, "the other sixteen are free");
+    }
+
+    #[test]
+    fn a_duty_makes_pulses_only_where_the_level_changes() {
+        let check = |duty: f64, expected: &str| {
+            let drive = Drive::with_duty(Duration::from_millis(10), duty);
+            assert_eq!(drive.to_string(), expected, "{duty}");
+        };
+        check(0.25, "25% of 10ms");
+        check(1.0 / 3.0, "33.33% of 10ms");
+        check(1e-6, "0% of 10ms");
+        for low in [0.0, -0.0, -1.0, 1e-9, f64::NAN, f64::NEG_INFINITY] {
+            check(low, "low");
+        }
+        for high in [1.0, 1.5, 1.0 - 1e-9, f64::INFINITY] {
+            check(high, "high");
+        }
+        assert_eq!(Drive::with_duty(Duration::MAX, 0.5).duty(), 0.5);
+        let shortest = Drive::with_duty(Duration::ZERO, 0.5);
+        assert_eq!(shortest, Drive::Level(Level::Low));
     }
 
     #[test]

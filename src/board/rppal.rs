@@ -7,6 +7,7 @@
 //! - A signal that hits an interrupt's thread ends it in silence. `recheck` sees that edges stay out and arms it anew.
 //! - Dropping a pin resets its direction but not its level, which would leave a relay floating after it was made safe:
 //!   outputs are told to stay as they are.
+//! - Its software PWM spins and cannot be ended at once: see `pulses.rs`.
 //!
 //! Two processes can drive one pin and rppal notices nothing. On a Pi 5 it needs /dev/gpiomem0 and a chip labelled
 //! `pinctrl-rp1`.
@@ -23,14 +24,15 @@ use std::sync::Arc;
 use rppal::gpio::{Bias, Error as GpioError, Gpio, InputPin, OutputPin, Trigger};
 
 use self::watched::Watched;
-use super::{Board, BoardError, Edge, EdgeSink, Level, Pin, Pull};
+use super::pulses::{Line, Lines};
+use super::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::runtime::clock::Clock;
 use crate::sensors::{self, Sensor, SensorSpec};
 
 pub(super) struct Rppal {
     gpio: Gpio,
     clock: Clock,
-    outputs: BTreeMap<Pin, OutputPin>,
+    outputs: Lines<OutputPin>,
     inputs: BTreeMap<Pin, Input>,
 }
 
@@ -45,7 +47,7 @@ impl Rppal {
         Ok(Rppal {
             gpio: Gpio::new().map_err(opening)?,
             clock: clock.clone(),
-            outputs: BTreeMap::new(),
+            outputs: Lines::new(clock),
             inputs: BTreeMap::new(),
         })
     }
@@ -56,28 +58,26 @@ impl Board for Rppal {
         "rppal"
     }
 
-    fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError> {
-        if let Some(line) = self.outputs.get_mut(&pin) {
-            line.write(to_rppal(level));
-            return Ok(());
+    fn output(&mut self, pin: Pin, drive: Drive) -> Result<(), BoardError> {
+        if !self.outputs.contains(pin) {
+            self.inputs.remove(&pin);
+            let line = self
+                .gpio
+                .get(pin.number())
+                .map_err(|source| using(pin, "output", source))?;
+            // These set the level first and the direction then, so that the pin never shows the other level.
+            let mut line = match drive {
+                Drive::Level(Level::High) => line.into_output_high(),
+                Drive::Level(Level::Low) | Drive::Pulses(_) => line.into_output_low(),
+            };
+            line.set_reset_on_drop(false);
+            self.outputs.insert(pin, line);
         }
-        self.inputs.remove(&pin);
-        let line = self
-            .gpio
-            .get(pin.number())
-            .map_err(|source| using(pin, "output", source))?;
-        // These set the level first and the direction then, so that the pin never shows the other level.
-        let mut line = match level {
-            Level::Low => line.into_output_low(),
-            Level::High => line.into_output_high(),
-        };
-        line.set_reset_on_drop(false);
-        self.outputs.insert(pin, line);
-        Ok(())
+        self.outputs.drive(pin, drive)
     }
 
     fn input(&mut self, pin: Pin, pull: Pull, edges: EdgeSink) -> Result<Level, BoardError> {
-        self.outputs.remove(&pin);
+        self.outputs.remove(pin);
         self.inputs.remove(&pin);
         let error = |source| using(pin, "input", source);
         let mut line = self.gpio.get(pin.number()).map_err(error)?.into_input();
@@ -110,6 +110,12 @@ impl Board for Rppal {
             first_error = first_error.and(result);
         }
         first_error
+    }
+}
+
+impl Line for OutputPin {
+    fn write(&mut self, level: Level) {
+        OutputPin::write(self, to_rppal(level));
     }
 }
 

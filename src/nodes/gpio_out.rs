@@ -15,6 +15,12 @@ use crate::runtime::node::{Context, Node, excerpt};
 ///
 /// The pin goes to its safe level at the start, at the stop, when the flow fails, and, with `silent_after`, when no level
 /// has come for that long.
+///
+/// `min_on` and `min_off` keep a compressor or a burner from switching too often; on is the level that is not `safe`. A level that
+/// comes too early is kept, and driven when the time has passed; the latest one counts. `min_off` counts from the start of
+/// the flow too, for the machine may have run until a power cut a moment ago. What makes the pin safe does so at once, whatever
+/// `min_on` says: a machine that nobody watches is worse than one that stops early. A `false` that must always stop it at once
+/// needs a flow without `min_on`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct GpioOut {
     /// The pin's BCM (GPIO) number, 0 to 27; not its place on the header.
@@ -24,23 +30,33 @@ pub(super) struct GpioOut {
     safe: SafeLevel,
     /// Go to the safe level when no level has come for this long. Default: never.
     silent_after: Option<Span>,
+    /// Stay on for at least this long, unless it must go safe. Default: no such time.
+    min_on: Option<Span>,
+    /// Stay off for at least this long, also after the start of the flow. Default: no such time.
+    min_off: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum SafeLevel {
+pub(super) enum SafeLevel {
     #[default]
     Low,
     High,
 }
 
-impl GpioOut {
-    fn safe(&self) -> Level {
-        match self.safe {
+impl From<SafeLevel> for Level {
+    fn from(safe: SafeLevel) -> Level {
+        match safe {
             SafeLevel::Low => Level::Low,
             SafeLevel::High => Level::High,
         }
     }
+}
+
+/// What is wrong with a length of time that would be over at once.
+pub(super) fn too_short(option: &str, span: Option<Span>) -> Option<Problem> {
+    let is_too_short = span.is_some_and(|span| span.0 < Duration::from_millis(1));
+    is_too_short.then(|| Problem::new(option, "must be at least 1ms"))
 }
 
 impl Definition for GpioOut {
@@ -63,32 +79,40 @@ from = "thermostat"
 pin = 17
 safe = "low"
 silent_after = "30s"
+min_on = "2m"
+min_off = "5m"
 "#;
 
     fn problems(&self) -> Vec<Problem> {
-        if self
-            .silent_after
-            .is_some_and(|span| span.0 < Duration::from_millis(1))
-        {
-            return vec![Problem::new("silent_after", "must be at least 1ms")];
-        }
-        Vec::new()
+        [
+            ("silent_after", self.silent_after),
+            ("min_on", self.min_on),
+            ("min_off", self.min_off),
+        ]
+        .into_iter()
+        .filter_map(|(option, span)| too_short(option, span))
+        .collect()
     }
 
     fn uses(&self) -> Vec<Use> {
         vec![Use::Output {
             pin: self.pin,
-            safe: self.safe(),
+            safe: self.safe.into(),
         }]
     }
 
     fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
-        let silent_after = self.silent_after.map(|span| span.0);
+        let span = |span: Option<Span>| span.map(|span| span.0);
         Ok(Box::new(Output {
             pin: self.pin,
-            safe: self.safe(),
-            silent_after,
-            driven: None,
+            safe: self.safe.into(),
+            silent_after: span(self.silent_after),
+            min_on: span(self.min_on).unwrap_or_default(),
+            min_off: span(self.min_off).unwrap_or_default(),
+            driven: self.safe.into(),
+            wanted: self.safe.into(),
+            free_at: Duration::ZERO,
+            silent_at: None,
         }))
     }
 }
@@ -97,14 +121,39 @@ struct Output {
     pin: Pin,
     safe: Level,
     silent_after: Option<Duration>,
-    driven: Option<Level>,
+    min_on: Duration,
+    min_off: Duration,
+    driven: Level,
+    /// The level of the last message; another one than is driven while that one has to stay.
+    wanted: Level,
+    /// When the level may change again, in monotonic time.
+    free_at: Duration,
+    /// When the input counts as silent.
+    silent_at: Option<Duration>,
 }
 
 impl Output {
     fn drive(&mut self, level: Level, cx: &mut Context<'_>) {
-        if self.driven != Some(level) {
-            self.driven = Some(level);
-            cx.set_output(self.pin, level);
+        let now = cx.now().mono;
+        let at_least = if level == self.safe {
+            self.min_off
+        } else {
+            self.min_on
+        };
+        self.driven = level;
+        self.free_at = now.saturating_add(at_least);
+        cx.set_output(self.pin, level);
+    }
+
+    /// Drives what is wanted, if that may be, and sees to it that it is looked at again.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        if self.wanted != self.driven && cx.now().mono >= self.free_at {
+            self.drive(self.wanted, cx);
+        }
+        let change_at = (self.wanted != self.driven).then_some(self.free_at);
+        match change_at.into_iter().chain(self.silent_at).min() {
+            Some(next) => cx.wake_at(next),
+            None => cx.cancel_wake(),
         }
     }
 }
@@ -122,21 +171,29 @@ impl Node for Output {
             ));
             return;
         };
-        self.drive(level.into(), cx);
+        self.wanted = level.into();
         if let Some(silent_after) = self.silent_after {
-            cx.wake_at(cx.now().mono + silent_after);
+            self.silent_at = Some(cx.now().mono.saturating_add(silent_after));
         }
+        self.settle(cx);
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        self.drive(self.safe, cx);
+        if self.silent_at.is_some_and(|at| at <= cx.now().mono) {
+            self.silent_at = None;
+            self.wanted = self.safe;
+            if self.driven != self.safe {
+                self.drive(self.safe, cx);
+            }
+        }
+        self.settle(cx);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::message::{Timestamp, Value};
-    use crate::nodes::testing::Run;
+    use crate::nodes::testing::{Run, node_problems};
 
     /// The levels that are driven for payloads at these seconds, up to 100 s.
     fn check(options: &str, payloads: &[(i64, Value)], expected: &[&str]) {
@@ -148,6 +205,23 @@ mod tests {
         }
         run.go_on_until(Timestamp::from_millis(100_000));
         assert_eq!(run.sent, expected, "{payloads:?}");
+    }
+
+    /// The levels with the second at which they are driven, for levels that come at these seconds.
+    fn check_times(options: &str, levels: &[(i64, bool)], expected: &[(i64, &str)]) {
+        let mut run = Run::sink(&format!("type = 'gpio out'\npin = 17\n{options}"));
+        let mut found = vec![(0, run.sent[0].clone())];
+        for second in 1..=100 {
+            let before = run.sent.len();
+            let time = Timestamp::from_millis(second * 1000);
+            run.go_on_until(time);
+            for (_, level) in levels.iter().filter(|(at, _)| *at == second) {
+                run.deliver(time, (*level).into());
+            }
+            found.extend(run.sent[before..].iter().map(|sent| (second, sent.clone())));
+        }
+        let found: Vec<_> = found.iter().map(|(at, sent)| (*at, &**sent)).collect();
+        assert_eq!(found, expected, "{options}: {levels:?}");
     }
 
     const HIGH: &str = "GPIO17 high";
@@ -206,5 +280,70 @@ mod tests {
                 LOW,
             ],
         );
+    }
+
+    #[test]
+    fn it_stays_on_for_the_minimum_time() {
+        let min_on = "min_on = '10s'";
+        // Just inside and just outside.
+        check_times(
+            min_on,
+            &[(1, true), (10, false)],
+            &[(0, LOW), (1, HIGH), (11, LOW)],
+        );
+        check_times(
+            min_on,
+            &[(1, true), (11, false), (12, true), (23, false)],
+            &[(0, LOW), (1, HIGH), (11, LOW), (12, HIGH), (23, LOW)],
+        );
+        // The latest level counts.
+        check_times(
+            min_on,
+            &[(1, true), (2, false), (3, true), (20, false)],
+            &[(0, LOW), (1, HIGH), (20, LOW)],
+        );
+        check_times(
+            "min_on = '10s'\nsafe = 'high'",
+            &[(1, false), (2, true), (12, false)],
+            &[(0, HIGH), (1, LOW), (11, HIGH), (12, LOW)],
+        );
+    }
+
+    #[test]
+    fn it_stays_off_for_the_minimum_time_also_after_the_start() {
+        let min_off = "min_off = '10s'";
+        check_times(
+            min_off,
+            &[(1, true), (15, false), (16, true)],
+            &[(0, LOW), (10, HIGH), (15, LOW), (25, HIGH)],
+        );
+        check_times(min_off, &[(1, true), (9, false)], &[(0, LOW)]);
+        check_times(
+            "min_on = '5s'\nmin_off = '10s'",
+            &[(1, true), (11, false), (12, true)],
+            &[(0, LOW), (10, HIGH)],
+        );
+    }
+
+    #[test]
+    fn silence_makes_it_safe_at_once_and_then_the_times_count_again() {
+        let options = "min_on = '30s'\nmin_off = '10s'\nsilent_after = '5s'";
+        check_times(
+            options,
+            &[(10, true), (16, true), (19, true), (23, true)],
+            &[(0, LOW), (10, HIGH), (15, LOW), (25, HIGH), (28, LOW)],
+        );
+        // What was kept falls with the silence.
+        check_times(options, &[(2, true)], &[(0, LOW)]);
+    }
+
+    #[test]
+    fn options_are_checked() {
+        for option in ["silent_after", "min_on", "min_off"] {
+            let node = format!("type = 'gpio out'\npin = 17\n{option} = '0s'");
+            let found = node_problems(&node);
+            let expected = format!("`{option}`: must be at least 1ms");
+            assert!(found.iter().any(|p| p.contains(&expected)), "{found:?}");
+        }
     }
 }

@@ -18,12 +18,16 @@ mod hysteresis;
 mod iio;
 mod inject;
 mod integrate;
+mod interlock;
 mod keyed;
 mod lag;
+mod latch;
 mod limits;
 mod link_in;
 mod link_out;
 mod median;
+mod pid;
+mod pwm_out;
 mod range;
 mod rate;
 mod sampler;
@@ -73,11 +77,15 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
     NodeType::of::<integrate::Integrate>(),
+    NodeType::of::<interlock::Interlock>(),
     NodeType::of::<lag::Lag>(),
+    NodeType::of::<latch::Latch>(),
     NodeType::of::<limits::Limits>(),
-    NodeType::of::<median::Median>(),
     NodeType::of::<link_in::LinkIn>(),
     NodeType::of::<link_out::LinkOut>(),
+    NodeType::of::<median::Median>(),
+    NodeType::of::<pid::Pid>(),
+    NodeType::of::<pwm_out::PwmOut>(),
     NodeType::of::<range::Range>(),
     NodeType::of::<rate::Rate>(),
     NodeType::of::<slew::Slew>(),

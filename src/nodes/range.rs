@@ -24,7 +24,7 @@ pub(super) struct Range {
 /// The two ends of a range.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<f64>")]
-struct Ends(f64, f64);
+pub(super) struct Ends(pub(super) f64, pub(super) f64);
 
 impl TryFrom<Vec<f64>> for Ends {
     type Error = &'static str;

@@ -199,7 +199,7 @@ impl Run {
                     }
                 }
                 Effect::Failed { reason, .. } => format!("failed: {reason}"),
-                Effect::Output { pin, level } => format!("{pin} {level}"),
+                Effect::Output { pin, drive } => format!("{pin} {drive}"),
                 other => format!("{other:?}"),
             });
         }

@@ -649,9 +649,10 @@ fn build(graph: &Graph, device: &Arc<str>) -> Result<Vec<Slot>, BuildError> {
 /// What puts a flow's outputs to their safe level.
 fn safe_outputs(graph: &Graph) -> impl Iterator<Item = Effect> {
     let outputs: Vec<(Pin, Level)> = graph.outputs().collect();
-    outputs
-        .into_iter()
-        .map(|(pin, level)| Effect::Output { pin, level })
+    outputs.into_iter().map(|(pin, safe)| Effect::Output {
+        pin,
+        drive: safe.into(),
+    })
 }
 
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -738,7 +739,7 @@ mod tests {
 
     fn levels(effects: &Effects) -> Vec<Level> {
         let levels = effects.iter().filter_map(|effect| match effect {
-            Effect::Output { level, .. } => Some(*level),
+            Effect::Output { drive, .. } => drive.level(),
             _ => None,
         });
         levels.collect()

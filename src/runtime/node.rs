@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::board::{Level, Pin};
+use crate::board::{Drive, Level, Pin};
 use crate::message::{Message, NodeId, Text, Timestamp, Value};
 use crate::outbox::Draft;
 use crate::runtime::clock::Now;
@@ -52,7 +52,7 @@ pub struct Address {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Drive an output pin.
-    Output { pin: Pin, level: Level },
+    Output { pin: Pin, drive: Drive },
     /// Read the sensor of this node; answered with [`Input::Reading`].
     ReadSensor { from: Address },
     /// Say what level this node's input pin has; answered with [`Input::Edge`].
@@ -160,8 +160,10 @@ impl Context<'_> {
         *self.wake = None;
     }
 
-    pub fn set_output(&mut self, pin: Pin, level: Level) {
-        self.effects.push(Effect::Output { pin, level });
+    /// Drives an output with a level or with pulses.
+    pub fn set_output(&mut self, pin: Pin, drive: impl Into<Drive>) {
+        let drive = drive.into();
+        self.effects.push(Effect::Output { pin, drive });
     }
 
     /// Asks the board to read this node's sensor.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use crate::board::{Board, BoardError, Edge, Level, Pin, Simulated};
+use crate::board::{Board, BoardError, Drive, Edge, Level, Pin, Simulated};
 use crate::flow::Graph;
 use crate::message::{Message, Timestamp};
 use crate::nodes::Use;
@@ -29,8 +29,8 @@ pub struct Trace {
     pub drafts: Vec<(Timestamp, Draft)>,
     /// What `debug` nodes showed, with their labels.
     pub shown: Vec<(Timestamp, String, Message)>,
-    /// Levels that outputs were driven to.
-    pub outputs: Vec<(Timestamp, Pin, Level)>,
+    /// What outputs were driven with.
+    pub outputs: Vec<(Timestamp, Pin, Drive)>,
     /// What nodes could not handle, as `flow/node: reason`.
     pub failures: Vec<(Timestamp, String)>,
     /// Panics that stopped a flow.
@@ -167,11 +167,11 @@ impl VirtualRun {
             let time = self.now.wall;
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Output { pin, level } => {
+                    Effect::Output { pin, drive } => {
                         self.board
-                            .output(pin, level)
-                            .expect("a simulated output takes every level");
-                        self.trace.outputs.push((time, pin, level));
+                            .output(pin, drive)
+                            .expect("a simulated output takes everything");
+                        self.trace.outputs.push((time, pin, drive));
                     }
                     Effect::ReadSensor { from } => {
                         let sensor = self

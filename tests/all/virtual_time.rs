@@ -65,7 +65,7 @@ fn the_cold_store_reports_every_minute_and_is_kept_cold() {
         .outputs
         .iter()
         .filter(|(_, pin, _)| *pin == compressor)
-        .map(|(_, _, level)| *level)
+        .filter_map(|(_, _, drive)| drive.level())
         .collect();
     let switched_on = levels.iter().filter(|level| **level == Level::High).count();
     assert!(
@@ -92,6 +92,36 @@ fn the_cold_store_reports_every_minute_and_is_kept_cold() {
             .count(),
         switched_on
     );
+}
+
+#[test]
+fn pulses_from_a_pid_hold_the_cold_store_where_it_is_wanted() {
+    let flow = "[nodes.probe]\ntype = 'ds18b20'\ndevice = '28-0316a2795aff'\n\
+                [nodes.cooler]\ntype = 'pid'\nfrom = 'probe'\naction = 'direct'\n\
+                setpoint = 4.0\nkp = 0.2\nki = 0.01\n\
+                [nodes.compressor]\ntype = 'pwm out'\nfrom = 'cooler'\npin = 17\n\
+                [nodes.show]\ntype = 'debug'\nfrom = 'probe'";
+    let trace = hour_of(&[("cold-store", flow)], 7);
+    assert_eq!(trace.failures, []);
+    let settled = &trace.shown[600..];
+    let degc = settled
+        .iter()
+        .map(|(_, _, message)| message.payload.as_number().unwrap());
+    for degc in degc {
+        assert!((3.7..=4.3).contains(&degc), "{degc}");
+    }
+    // At 4 degC 8/60 of a degree comes in each second without cooling, and 6/20 go out with it.
+    let (_, compressor, safe) = trace.outputs.last().unwrap();
+    assert_eq!(
+        (*compressor, *safe),
+        (Pin::new(17).unwrap(), Level::Low.into())
+    );
+    let duties = trace.outputs[600..trace.outputs.len() - 1]
+        .iter()
+        .map(|(_, _, drive)| drive.duty());
+    let mean = duties.clone().sum::<f64>() / duties.count() as f64;
+    let expected = (8.0 / 60.0) / (8.0 / 60.0 + 6.0 / 20.0);
+    assert!((mean - expected).abs() < 0.02, "{mean}, not {expected}");
 }
 
 #[test]

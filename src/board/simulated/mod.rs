@@ -11,7 +11,6 @@ mod realtime;
 mod signal;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use serde::Deserialize;
 
 use self::quantities::{ColdStore, SimulatedSensor};
 use self::signal::Timeline;
-use super::{Board, BoardError, Edge, EdgeSink, Level, Pin, Pull};
+use super::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::message::Timestamp;
 use crate::runtime::clock::Now;
 use crate::sensors::{Sensor, SensorSpec};
@@ -35,7 +34,7 @@ pub struct Simulation {
     pub seed: u64,
     /// What drives each input, by pin. An input without a signal shows what its pull makes of it, low without one.
     pub inputs: BTreeMap<Pin, Signal>,
-    /// The output that cools the cold store while it is high. Without one the store only warms up.
+    /// The output that cools the cold store while it is high, or with its duty. Without one the store only warms up.
     pub cooling_pin: Option<Pin>,
 }
 
@@ -45,9 +44,9 @@ pub struct Simulated {
     parts: Parts,
 }
 
-/// The levels that a simulated board drives. Clones show the same levels.
-#[derive(Clone, Debug)]
-pub struct Outputs(Arc<[AtomicU8; Pin::MAX as usize + 1]>);
+/// What a simulated board drives its outputs with. Clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs(Arc<Mutex<BTreeMap<Pin, Drive>>>);
 
 /// All of it but the time, which each call passes.
 struct Parts {
@@ -87,14 +86,14 @@ impl Simulated {
                 seed: simulation.seed,
                 signals: simulation.inputs.clone(),
                 armed: BTreeMap::new(),
-                outputs: Outputs(Arc::new([const { AtomicU8::new(NOT_DRIVEN) }; _])),
+                outputs: Outputs::default(),
                 cooling_pin: simulation.cooling_pin,
                 store: SharedStore(Arc::new(Mutex::new(ColdStore::default()))),
             },
         })
     }
 
-    /// The levels that are driven, to look at while the board is elsewhere.
+    /// What the outputs are driven with, to look at while the board is elsewhere.
     pub fn outputs(&self) -> Outputs {
         self.parts.outputs.clone()
     }
@@ -125,8 +124,8 @@ impl Board for Simulated {
         NAME
     }
 
-    fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError> {
-        self.parts.drive(pin, level, self.now);
+    fn output(&mut self, pin: Pin, drive: Drive) -> Result<(), BoardError> {
+        self.parts.drive(pin, drive, self.now);
         Ok(())
     }
 
@@ -142,11 +141,11 @@ impl Board for Simulated {
 const NAME: &str = "simulated";
 
 impl Parts {
-    fn drive(&self, pin: Pin, level: Level, now: Now) {
+    fn drive(&self, pin: Pin, drive: Drive, now: Now) {
         if self.cooling_pin == Some(pin) {
-            self.store.lock().set_cooling(level.is_high(), now.mono);
+            self.store.lock().set_cooling(drive.duty(), now.mono);
         }
-        self.outputs.set(pin, level);
+        self.outputs.lock().insert(pin, drive);
     }
 
     fn arm(&mut self, pin: Pin, pull: Pull, edges: EdgeSink, now: Now) -> Level {
@@ -200,26 +199,19 @@ fn wall_at(mono: Duration, now: Now) -> Timestamp {
     Timestamp::from_nanos(now.wall.as_nanos().saturating_sub(ago))
 }
 
-const NOT_DRIVEN: u8 = 2;
-
 impl Outputs {
-    /// The level that is driven; nothing if the pin is no output.
+    /// The level that is driven; nothing if the pin is no output or has pulses.
     pub fn level(&self, pin: Pin) -> Option<Level> {
-        match self.0[usize::from(pin.number())].load(Ordering::Acquire) {
-            NOT_DRIVEN => None,
-            level => Some(Level::from(level == 1)),
-        }
+        self.lock().get(&pin).and_then(|drive| drive.level())
     }
 
-    /// Every output and its level.
-    pub fn levels(&self) -> BTreeMap<Pin, Level> {
-        let pins = (0..=Pin::MAX).filter_map(|number| Pin::new(number).ok());
-        pins.filter_map(|pin| Some((pin, self.level(pin)?)))
-            .collect()
+    /// Every output and what it is driven with.
+    pub fn drives(&self) -> BTreeMap<Pin, Drive> {
+        self.lock().clone()
     }
 
-    fn set(&self, pin: Pin, level: Level) {
-        self.0[usize::from(pin.number())].store(u8::from(level.is_high()), Ordering::Release);
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Pin, Drive>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

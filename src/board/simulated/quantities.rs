@@ -52,7 +52,8 @@ pub(super) struct ColdStore {
     /// When it had the temperature.
     since: Duration,
     degc: f64,
-    cooling: bool,
+    /// The share of time that it is cooled, 0 to 1.
+    cooling: f64,
 }
 
 impl Default for ColdStore {
@@ -60,7 +61,7 @@ impl Default for ColdStore {
         ColdStore {
             since: Duration::ZERO,
             degc: 4.5,
-            cooling: false,
+            cooling: 0.0,
         }
     }
 }
@@ -71,20 +72,21 @@ impl ColdStore {
     const COOLS_TO_DEGC: f64 = -2.0;
     const COOLS_IN_S: f64 = 20.0;
 
-    pub(super) fn set_cooling(&mut self, cooling: bool, mono: Duration) {
+    pub(super) fn set_cooling(&mut self, duty: f64, mono: Duration) {
         self.degc = self.degc_at(mono);
         self.since = self.since.max(mono);
-        self.cooling = cooling;
+        self.cooling = duty;
     }
 
+    /// Short pulses of cooling act like their mean: rates add up.
     fn degc_at(&self, mono: Duration) -> f64 {
-        let (target, time_constant_s) = if self.cooling {
-            (Self::COOLS_TO_DEGC, Self::COOLS_IN_S)
-        } else {
-            (Self::WARMS_TO_DEGC, Self::WARMS_IN_S)
-        };
+        let warms_per_s = (1.0 - self.cooling) / Self::WARMS_IN_S;
+        let cools_per_s = self.cooling / Self::COOLS_IN_S;
+        let per_s = warms_per_s + cools_per_s;
+        let target =
+            (warms_per_s * Self::WARMS_TO_DEGC + cools_per_s * Self::COOLS_TO_DEGC) / per_s;
         let span_s = mono.saturating_sub(self.since).as_secs_f64();
-        target + (self.degc - target) * (-span_s / time_constant_s).exp()
+        target + (self.degc - target) * (-span_s * per_s).exp()
     }
 }
 
@@ -212,14 +214,29 @@ mod tests {
         assert!(store.degc_at(at(5.0)) > 5.0, "warm enough to be cooled");
         assert!((store.degc_at(at(1e6)) - 12.0).abs() < 1e-9);
 
-        store.set_cooling(true, at(5.0));
+        store.set_cooling(1.0, at(5.0));
         let mut often = ColdStore::default();
         for tenth in 0..=50 {
-            often.set_cooling(false, at(f64::from(tenth) / 10.0));
+            often.set_cooling(0.0, at(f64::from(tenth) / 10.0));
         }
-        often.set_cooling(true, at(5.0));
+        often.set_cooling(1.0, at(5.0));
         assert!((store.degc_at(at(12.0)) - often.degc_at(at(12.0))).abs() < 1e-9);
         assert!(store.degc_at(at(12.0)) < 3.1);
         assert!((store.degc_at(at(1e6)) + 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn pulses_cool_the_store_like_their_mean() {
+        let at = Duration::from_secs_f64;
+        let mut mean = ColdStore::default();
+        mean.set_cooling(0.3, at(0.0));
+        let mut pulsed = ColdStore::default();
+        for tenth in 0..1000 {
+            let cooling = if tenth % 10 < 3 { 1.0 } else { 0.0 };
+            pulsed.set_cooling(cooling, at(f64::from(tenth) / 10.0));
+        }
+        let (mean, pulsed) = (mean.degc_at(at(100.0)), pulsed.degc_at(at(100.0)));
+        assert!((mean - pulsed).abs() < 0.1, "{mean} and {pulsed}");
+        assert!((3.0..5.0).contains(&mean), "{mean}");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::{NAME, Outputs, Parts, Simulated};
-use crate::board::{Board, BoardError, EdgeSink, Level, Pin, Pull};
+use crate::board::{Board, BoardError, Drive, EdgeSink, Level, Pin, Pull};
 use crate::runtime::clock::Clock;
 use crate::sensors::{Sensor, SensorSpec};
 
@@ -62,7 +62,7 @@ impl RealTime {
         })
     }
 
-    /// The levels that are driven, to look at while the board is elsewhere.
+    /// What the outputs are driven with, to look at while the board is elsewhere.
     pub fn outputs(&self) -> Outputs {
         self.outputs.clone()
     }
@@ -73,9 +73,9 @@ impl Board for RealTime {
         NAME
     }
 
-    fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError> {
+    fn output(&mut self, pin: Pin, drive: Drive) -> Result<(), BoardError> {
         let now = self.clock.now();
-        self.shared.lock().parts.drive(pin, level, now);
+        self.shared.lock().parts.drive(pin, drive, now);
         Ok(())
     }
 

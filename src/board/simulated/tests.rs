@@ -131,7 +131,7 @@ fn a_thermostat_closes_its_loop_through_the_board() {
             _ => cooling,
         };
         if wanted != cooling || second == 0 {
-            board.output(pin(17), wanted).unwrap();
+            board.output(pin(17), wanted.into()).unwrap();
             switches += 1;
             cooling = wanted;
         }
@@ -182,10 +182,19 @@ fn outputs_can_be_read_back() {
     let mut board = board("");
     let outputs = board.outputs();
     assert_eq!(outputs.level(pin(4)), None);
-    board.output(pin(4), Level::High).unwrap();
-    board.output(pin(27), Level::Low).unwrap();
-    let levels: Vec<_> = outputs.levels().into_iter().collect();
-    assert_eq!(levels, [(pin(4), Level::High), (pin(27), Level::Low)]);
+    let pulses = Drive::with_duty(Duration::from_millis(10), 0.25);
+    board.output(pin(4), Level::High.into()).unwrap();
+    board.output(pin(18), pulses).unwrap();
+    board.output(pin(27), Level::Low.into()).unwrap();
+    let drives: Vec<_> = outputs.drives().into_iter().collect();
+    let expected = [
+        (pin(4), Level::High.into()),
+        (pin(18), pulses),
+        (pin(27), Level::Low.into()),
+    ];
+    assert_eq!(drives, expected);
+    assert_eq!(outputs.level(pin(4)), Some(Level::High));
+    assert_eq!(outputs.level(pin(18)), None, "neither high nor low");
 }
 
 #[test]
@@ -229,7 +238,7 @@ fn under_real_time_edges_come_by_themselves_until_the_board_is_dropped() {
         assert!(edge.time > last && edge.time <= clock.now().wall);
         (level, last) = (edge.level, edge.time);
     }
-    board.output(pin(17), Level::High).unwrap();
+    board.output(pin(17), Level::High.into()).unwrap();
     assert_eq!(board.outputs().level(pin(17)), Some(Level::High));
 
     drop(board);

@@ -12,7 +12,7 @@ use super::inputs::ArmedInput;
 use super::sensors::Readers;
 use super::taps::{Watcher, Watchers};
 use super::{LateOutbox, Stopped, chain};
-use crate::board::{Board, Level, Pin};
+use crate::board::{Board, Drive, Pin};
 use crate::flow::Graph;
 use crate::outbox::{Draft, RecordId};
 use crate::runtime::clock::Clock;
@@ -48,8 +48,8 @@ pub(super) struct Host {
     pub(super) watchers: Watchers,
     /// What goes to the outbox at the end of a turn.
     pub(super) drafts: VecDeque<Draft>,
-    /// Levels that the board has not taken.
-    pub(super) unmet: BTreeMap<Pin, Level>,
+    /// What outputs are to be driven with and the board has not taken.
+    pub(super) unmet: BTreeMap<Pin, Drive>,
     pub(super) beats: Arc<AtomicU64>,
     /// What the engine had missed at the last beat.
     pub(super) missed: u64,
@@ -190,7 +190,7 @@ impl Host {
             let mut answers = Vec::new();
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Output { pin, level } => self.drive(pin, level),
+                    Effect::Output { pin, drive } => self.drive(pin, drive),
                     Effect::ReadSensor { from } => {
                         if let Err(problem) = self.readers.request(from) {
                             answers.push(self.failed(from, problem));
@@ -266,18 +266,18 @@ impl Host {
         Event::Input { to, input }
     }
 
-    fn drive(&mut self, pin: Pin, level: Level) {
+    fn drive(&mut self, pin: Pin, drive: Drive) {
         let Some(board) = &mut self.board else { return };
-        match board.output(pin, level) {
+        match board.output(pin, drive) {
             Ok(()) => {
                 self.unmet.remove(&pin);
-                tracing::debug!(%pin, %level, "output");
+                tracing::debug!(%pin, %drive, "output");
             }
             Err(error) => {
                 self.counters.output_errors.add(1);
-                self.unmet.insert(pin, level);
+                self.unmet.insert(pin, drive);
                 let error = format!(
-                    "{pin} is not {level} as its flow wants it: {}; tried again every {BEAT:?}",
+                    "{pin} is not {drive} as its flow wants it: {}; tried again every {BEAT:?}",
                     chain(&error)
                 );
                 self.log.board_error(self.clock.now(), Some(pin), &error);
@@ -286,16 +286,17 @@ impl Host {
     }
 
     fn retry_unmet(&mut self) {
-        for (pin, level) in self.unmet.clone() {
-            self.drive(pin, level);
+        for (pin, drive) in self.unmet.clone() {
+            self.drive(pin, drive);
         }
     }
 
     fn drive_all_safe(&mut self) {
         for flow in self.flows.clone() {
-            for (pin, level) in flow.outputs() {
-                if catch_unwind(AssertUnwindSafe(|| self.drive(pin, level))).is_err() {
-                    self.unmet.insert(pin, level);
+            for (pin, safe) in flow.outputs() {
+                let safe = safe.into();
+                if catch_unwind(AssertUnwindSafe(|| self.drive(pin, safe))).is_err() {
+                    self.unmet.insert(pin, safe);
                 }
             }
         }

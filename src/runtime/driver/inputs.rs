@@ -109,7 +109,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::board::Missing;
+    use crate::board::{Drive, Missing};
     use crate::message::NodeId;
     use crate::sensors::{Sensor, SensorSpec};
 
@@ -123,8 +123,8 @@ mod tests {
         fn name(&self) -> &'static str {
             "bench"
         }
-        fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError> {
-            Missing::new("none".into()).output(pin, level)
+        fn output(&mut self, pin: Pin, drive: Drive) -> Result<(), BoardError> {
+            Missing::new("none".into()).output(pin, drive)
         }
         fn input(&mut self, _: Pin, _: Pull, edges: EdgeSink) -> Result<Level, BoardError> {
             *self.sink.lock().unwrap() = Some(edges);

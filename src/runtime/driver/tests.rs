@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::taps::{Seen, Tap, TapError};
 use super::{Driver, LateOutbox, World};
-use crate::board::{Board, BoardError, Edge, EdgeSink, Level, Pin, Pull};
+use crate::board::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::message::Value;
 use crate::nodes::testing::graph;
 use crate::runtime::clock::{Clock, Now};
@@ -15,7 +15,7 @@ use crate::sensors::{Sensor, SensorError, SensorSpec};
 /// What a board was told, and how it is to fail.
 #[derive(Default)]
 struct Script {
-    driven: Mutex<Vec<Level>>,
+    driven: Mutex<Vec<Drive>>,
     /// So many outputs fail.
     failures: AtomicU32,
     /// So many looks at the board panic.
@@ -34,7 +34,7 @@ impl Board for Scripted {
         "scripted"
     }
 
-    fn output(&mut self, pin: Pin, level: Level) -> Result<(), BoardError> {
+    fn output(&mut self, pin: Pin, drive: Drive) -> Result<(), BoardError> {
         drop(self.0.gate.lock().unwrap());
         let left = self.0.failures.load(Ordering::Relaxed);
         if left > 0 {
@@ -45,7 +45,7 @@ impl Board for Scripted {
                 source: "as the test wants it".into(),
             });
         }
-        self.0.driven.lock().unwrap().push(level);
+        self.0.driven.lock().unwrap().push(drive);
         Ok(())
     }
 
@@ -102,6 +102,9 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+const LOW: Drive = Drive::Level(Level::Low);
+const HIGH: Drive = Drive::Level(Level::High);
+
 /// A switch on GPIO22 drives a relay on GPIO17, whose safe level is low.
 const RELAY: &str = "[nodes.switch]\ntype = 'gpio in'\npin = 22\n[nodes.relay]\ntype = 'gpio out'\nfrom = 'switch'\npin = 17";
 
@@ -113,10 +116,7 @@ fn a_flow_learns_the_level_at_its_start_and_outputs_are_safe_at_its_stop() {
         board.0.driven.lock().unwrap().len() == 2
     });
     assert!(driver.stop().outputs_are_safe);
-    assert_eq!(
-        *board.0.driven.lock().unwrap(),
-        [Level::Low, Level::High, Level::Low]
-    );
+    assert_eq!(*board.0.driven.lock().unwrap(), [LOW, HIGH, LOW]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn an_output_that_fails_is_tried_again() {
     board.0.failures.store(2, Ordering::Relaxed);
     let driver = start(RELAY, &board);
     wait_for("the level is driven at last", || {
-        *board.0.driven.lock().unwrap() == [Level::High]
+        *board.0.driven.lock().unwrap() == [HIGH]
     });
     assert_eq!(driver.counters().output_errors.get(), 2);
     assert!(driver.stop().outputs_are_safe);
@@ -149,9 +149,39 @@ fn an_engine_thread_that_fails_makes_outputs_safe_and_goes_on() {
     let driver = start(RELAY, &board);
     let levels = || board.0.driven.lock().unwrap().clone();
     // Safe at the start, high by the switch; after the failure safe, safe at the new start, and high again.
-    let expected = [Level::Low, Level::High, Level::Low, Level::Low, Level::High];
+    let expected = [LOW, HIGH, LOW, LOW, HIGH];
     wait_for("the flow runs again", || levels() == expected);
     assert_eq!(driver.counters().panics.get(), 1);
+    assert!(driver.stop().outputs_are_safe);
+}
+
+/// A switch on GPIO22 lets a fan on GPIO18 run at a quarter, whose safe level is high.
+const FAN: &str = "[nodes.switch]\ntype = 'gpio in'\npin = 22\n\
+    [nodes.speed]\ntype = 'range'\nfrom = 'switch'\nin = [0, 1]\nout = [0, 25]\n\
+    [nodes.fan]\ntype = 'pwm out'\nfrom = 'speed'\npin = 18\nrange = [0, 100]\nsafe = 'high'";
+
+#[test]
+fn pulses_become_the_safe_level_at_the_stop_and_when_an_engine_thread_fails() {
+    let quarter = Drive::with_duty(Duration::from_millis(10), 0.25);
+    let board = Scripted::default();
+    board.0.panics.store(1, Ordering::Relaxed);
+    let driver = start(FAN, &board);
+    let drives = || board.0.driven.lock().unwrap().clone();
+    let expected = [HIGH, quarter, HIGH, HIGH, quarter];
+    wait_for("the flow runs again", || drives() == expected);
+    assert!(driver.stop().outputs_are_safe);
+    assert_eq!(drives().last(), Some(&HIGH));
+}
+
+#[test]
+fn pulses_that_fail_are_tried_again() {
+    let quarter = Drive::with_duty(Duration::from_millis(10), 0.25);
+    let board = Scripted::default();
+    board.0.failures.store(3, Ordering::Relaxed);
+    let driver = start(FAN, &board);
+    wait_for("the pulses are driven at last", || {
+        *board.0.driven.lock().unwrap() == [quarter]
+    });
     assert!(driver.stop().outputs_are_safe);
 }
 
@@ -193,7 +223,7 @@ fn links_lead_from_control_to_data_and_back() {
     let board = Scripted::default();
     let driver = start_all(&[data, control], &board);
     wait_for("the relay follows the switch", || {
-        *board.0.driven.lock().unwrap() == [Level::Low, Level::High]
+        *board.0.driven.lock().unwrap() == [Drive::Level(Level::Low), Drive::Level(Level::High)]
     });
     assert_eq!(driver.counters().links_dropped.get(), 0);
     assert!(driver.stop().outputs_are_safe);
@@ -209,7 +239,7 @@ fn a_loop_of_links_leaves_edges_their_turn_and_does_not_hold_up_the_stop() {
     let driver = start(&format!("{ROUND}{RELAY}"), &board);
     let levels = || board.0.driven.lock().unwrap().clone();
     wait_for("the relay follows the switch", || {
-        levels() == [Level::Low, Level::High]
+        levels() == [Drive::Level(Level::Low), Drive::Level(Level::High)]
     });
     let mut round = driver.taps().watch("come").unwrap();
     for _ in 0..100 {
