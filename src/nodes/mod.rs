@@ -288,7 +288,13 @@ fn read<D: Definition>(
     let definition = options.read?;
     let problems = definition.problems();
     let is_valid = options.complete && problems.is_empty();
+    let said: Vec<_> = report.diagnostics.iter().map(|d| d.span.clone()).collect();
     for problem in problems {
+        // An option may seem to be missing because it was set aside, or its name was misspelt, which has been said.
+        let is_said = |place| said.contains(&place);
+        if !options.complete && place_of(table, &problem.at).is_none_or(is_said) {
+            continue;
+        }
         let span = place_of(table, &problem.at).unwrap_or(header.clone());
         report.error(span, format!("`{}`: {}", problem.at, problem.message), None);
     }
