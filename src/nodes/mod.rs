@@ -16,6 +16,7 @@ mod inject;
 mod keyed;
 mod range;
 mod sampler;
+mod schedule;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
