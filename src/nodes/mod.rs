@@ -5,7 +5,9 @@
 //! example's test come from the definition.
 
 mod catch;
+mod debounce;
 mod debug;
+mod delay;
 mod ds18b20;
 mod filter;
 mod gpio_in;
@@ -15,11 +17,16 @@ mod iio;
 mod inject;
 mod keyed;
 mod range;
+mod sample;
 mod sampler;
 mod schedule;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+mod throttle;
+mod timeout;
+mod timers;
+mod trigger;
 mod uplink;
 mod r#where;
 mod window;
@@ -44,7 +51,9 @@ use crate::sensors::SensorSpec;
 /// All node types, by name.
 pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<catch::Catch>(),
+    NodeType::of::<debounce::Debounce>(),
     NodeType::of::<debug::Debug>(),
+    NodeType::of::<delay::Delay>(),
     NodeType::of::<ds18b20::Ds18b20>(),
     NodeType::of::<filter::Filter>(),
     NodeType::of::<gpio_in::GpioIn>(),
@@ -53,7 +62,11 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
     NodeType::of::<range::Range>(),
+    NodeType::of::<sample::Sample>(),
     NodeType::of::<status::Status>(),
+    NodeType::of::<throttle::Throttle>(),
+    NodeType::of::<timeout::Timeout>(),
+    NodeType::of::<trigger::Trigger>(),
     NodeType::of::<uplink::Uplink>(),
     NodeType::of::<r#where::Where>(),
     NodeType::of::<window::Window>(),
