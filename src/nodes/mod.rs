@@ -9,6 +9,7 @@ mod debounce;
 mod debug;
 mod delay;
 mod ds18b20;
+mod ewma;
 mod filter;
 mod gpio_in;
 mod gpio_out;
@@ -21,6 +22,7 @@ mod sample;
 mod sampler;
 mod schedule;
 mod status;
+mod stuck;
 #[cfg(test)]
 pub(crate) mod testing;
 mod throttle;
@@ -30,6 +32,7 @@ mod trigger;
 mod uplink;
 mod r#where;
 mod window;
+mod zscore;
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,6 +58,7 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<debug::Debug>(),
     NodeType::of::<delay::Delay>(),
     NodeType::of::<ds18b20::Ds18b20>(),
+    NodeType::of::<ewma::Ewma>(),
     NodeType::of::<filter::Filter>(),
     NodeType::of::<gpio_in::GpioIn>(),
     NodeType::of::<gpio_out::GpioOut>(),
@@ -64,12 +68,14 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<range::Range>(),
     NodeType::of::<sample::Sample>(),
     NodeType::of::<status::Status>(),
+    NodeType::of::<stuck::Stuck>(),
     NodeType::of::<throttle::Throttle>(),
     NodeType::of::<timeout::Timeout>(),
     NodeType::of::<trigger::Trigger>(),
     NodeType::of::<uplink::Uplink>(),
     NodeType::of::<r#where::Where>(),
     NodeType::of::<window::Window>(),
+    NodeType::of::<zscore::Zscore>(),
 ];
 
 /// The options of a node type and what follows from them. The struct's documentation is the node's; its fields are the
