@@ -1,28 +1,48 @@
-//! `inject`: sends a message at a steady pace.
+//! `inject`: sends a message at a steady pace, or at times of day.
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::sampler::next_tick;
+use super::sampler::{next_tick, too_fast};
+use super::schedule::{Schedule, Zone};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
-use crate::message::{Message, Text, Value};
+use crate::message::{Message, Text, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
 
-/// Sends a message every so often, the first one after that time.
+/// Sends a message every so often, the first one after that time; or at times of day, by a schedule.
 ///
-/// Ticks do not drift. Ticks that were missed, because the machine slept, are not made up for.
+/// Ticks of `every` are monotonic and do not drift. Those that were missed, because the machine slept, are not made up for.
+/// A schedule goes by the wall clock. When the clock is set ahead by up to three hours, what lies in between is sent once,
+/// within a minute; when by more, it is not sent, since a Pi that starts with an old time has not missed anything.
+///
+/// When daylight saving time begins, a fixed time that is left out, such as `30 2 * * *`, is sent at the change; when it ends,
+/// one that comes twice is sent the first time. A schedule whose second, minute or hour begins with `*` follows the clock
+/// instead: nothing for the hour that is left out, and twice in the hour that comes twice. This is as in cron.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Inject {
-    /// How often, from `1ms`.
-    every: Span,
+    /// How often, from `1ms`; instead of `schedule`.
+    every: Option<Span>,
+    /// At which times, as in cron's tables: minute, hour, day of the month, month and day of the week, such as
+    /// `"0 6 * * MON-FRI"`; of six fields the first is the second. A field is a value, a range `1-5`, `*`, a range or `*` with a
+    /// step `*/15`, or a list of these; months and days of the week may have their English names (`JAN`, `MON`), Sunday is 0 or 7.
+    /// If both fields of days are restricted, a day must be in one of them. Instead of `every`.
+    schedule: Option<Schedule>,
+    /// The time zone of `schedule`, such as `"Europe/Berlin"`. Default: `"UTC"`.
+    time_zone: Option<Zone>,
     /// What to send. Default: the time, in milliseconds since 1970, as Node-RED does.
     payload: Option<Value>,
     /// The topic of its messages. Default: the flow's and the node's name.
     topic: Option<String>,
+}
+
+impl Inject {
+    fn zone(&self) -> Zone {
+        self.time_zone.clone().unwrap_or(Zone::UTC)
+    }
 }
 
 impl Definition for Inject {
@@ -34,42 +54,124 @@ type = "inject"
 every = "10s"
 payload = { state = "alive" }
 
+# Before the shift begins, on working days.
+[nodes.heating]
+type = "inject"
+schedule = "30 5 * * MON-FRI"
+time_zone = "Europe/Berlin"
+payload = true
+
 [nodes.show]
 type = "debug"
-from = "tick"
+from = ["tick", "heating"]
 "#;
 
     fn problems(&self) -> Vec<Problem> {
-        if self.every.0 < Duration::from_millis(1) {
-            return vec![Problem::new("every", "must be at least 1ms")];
+        let mut problems = Vec::from_iter(self.every.and_then(too_fast));
+        match (&self.every, &self.schedule) {
+            (None, None) => problems.push(Problem::new(
+                "every",
+                "is missing: say how often with `every`, or at which times with `schedule`",
+            )),
+            (Some(_), Some(_)) => problems.push(Problem::new(
+                "schedule",
+                "cannot stand beside `every`: use two nodes",
+            )),
+            (None, Some(schedule)) => {
+                let first = schedule.next_after(Timestamp::default(), &self.zone());
+                if first.is_none() {
+                    problems.push(Problem::new("schedule", "there is no such day in any year"));
+                }
+            }
+            (Some(_), None) => {}
         }
-        Vec::new()
+        if self.time_zone.is_some() && self.schedule.is_none() {
+            problems.push(Problem::new("time_zone", "is for `schedule` only"));
+        }
+        problems
     }
 
     fn load(&self, _: Load) -> Load {
-        let payload = self.payload.as_ref();
-        let bytes = payload.map_or(13.0, |payload| payload.to_json().len() as f64);
-        Load::every(self.every.0, bytes)
+        const MILLIS_BYTES: f64 = 13.0;
+        let bytes = self
+            .payload
+            .as_ref()
+            .map_or(MILLIS_BYTES, |payload| payload.to_json().len() as f64);
+        match (&self.every, &self.schedule) {
+            (Some(every), _) => Load::every(every.0, bytes),
+            (None, Some(schedule)) => per_second(schedule, &self.zone(), bytes),
+            (None, None) => Load::NONE,
+        }
     }
 
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
-        Ok(Box::new(Ticker {
-            every: self.every.0,
-            next: Duration::ZERO,
+        let content = Content {
             payload: self.payload.clone(),
             topic: self
                 .topic
                 .as_deref()
                 .map_or_else(|| site.own_topic(), Into::into),
-        }))
+        };
+        Ok(match (&self.schedule, self.every) {
+            (Some(schedule), _) => Box::new(Timetable {
+                schedule: schedule.clone(),
+                zone: self.zone(),
+                next: None,
+                content,
+            }),
+            (None, every) => Box::new(Ticker {
+                every: every.unwrap_or_default().0,
+                next: Duration::ZERO,
+                content,
+            }),
+        })
+    }
+}
+
+/// How often a schedule comes: as in its first year, or as its first thousand times.
+fn per_second(schedule: &Schedule, zone: &Zone, bytes: f64) -> Load {
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+    let start = Timestamp::default();
+    let next = |time: &Timestamp| schedule.next_after(*time, zone);
+    let mut count = 0;
+    let mut span = YEAR;
+    for time in std::iter::successors(next(&start), next) {
+        if time.saturating_since(start) > YEAR {
+            break;
+        }
+        count += 1;
+        if count == 1000 {
+            span = time.saturating_since(start);
+            break;
+        }
+    }
+    Load {
+        per_second: f64::from(count) / span.as_secs_f64(),
+        bytes,
+    }
+}
+
+/// What is sent.
+struct Content {
+    payload: Option<Value>,
+    topic: Text,
+}
+
+impl Content {
+    fn send(&self, cx: &mut Context<'_>) {
+        let now = cx.now().wall;
+        let payload = self
+            .payload
+            .clone()
+            .unwrap_or_else(|| Value::Number(now.as_millis_f64().floor()));
+        cx.originate(self.topic.clone(), payload, now);
     }
 }
 
 struct Ticker {
     every: Duration,
     next: Duration,
-    payload: Option<Value>,
-    topic: Text,
+    content: Content,
 }
 
 impl Node for Ticker {
@@ -81,14 +183,57 @@ impl Node for Ticker {
     fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now();
-        let payload = self
-            .payload
-            .clone()
-            .unwrap_or_else(|| Value::Number(now.wall.as_millis_f64().floor()));
-        cx.originate(self.topic.clone(), payload, now.wall);
-        self.next = next_tick(self.next, self.every, now.mono);
+        self.content.send(cx);
+        self.next = next_tick(self.next, self.every, cx.now().mono);
         cx.wake_at(self.next);
+    }
+}
+
+/// What the clock has stepped over is sent if it is no longer ago than this, as cron does.
+const LATEST: Duration = Duration::from_secs(3 * 3600);
+/// Wake-ups are monotonic, and the wall clock may be set at any time: so it is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+struct Timetable {
+    schedule: Schedule,
+    zone: Zone,
+    /// The wall-clock time of the next message, if there is one.
+    next: Option<Timestamp>,
+    content: Content,
+}
+
+impl Timetable {
+    fn look_ahead(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now();
+        self.next = self.schedule.next_after(now.wall, &self.zone);
+        self.ask_for_wake(cx);
+    }
+
+    fn ask_for_wake(&self, cx: &mut Context<'_>) {
+        let now = cx.now();
+        if let Some(next) = self.next {
+            cx.wake_at(now.mono_at(next).min(now.mono + LOOK_EVERY));
+        }
+    }
+}
+
+impl Node for Timetable {
+    fn start(&mut self, cx: &mut Context<'_>) {
+        self.look_ahead(cx);
+    }
+
+    fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
+
+    fn wake(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now().wall;
+        let Some(next) = self.next else { return };
+        if now < next {
+            return self.ask_for_wake(cx);
+        }
+        if now.saturating_since(next) <= LATEST {
+            self.content.send(cx);
+        }
+        self.look_ahead(cx);
     }
 }
 
@@ -96,8 +241,10 @@ impl Node for Ticker {
 mod tests {
     use std::time::Duration;
 
+    use super::per_second;
     use crate::message::Timestamp;
-    use crate::nodes::testing::graph;
+    use crate::nodes::schedule::{Schedule, Zone};
+    use crate::nodes::testing::{graph, problems};
     use crate::runtime::{Effect, Engine, Now};
 
     #[test]
@@ -125,5 +272,149 @@ mod tests {
             times,
             [10, 21, 30, 95, 105].map(|second| Timestamp::from_millis(second * 1000))
         );
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(text: &str) -> Timestamp {
+        let time: jiff::Timestamp = text.parse().expect("RFC 3339");
+        Timestamp::from_nanos(time.as_nanosecond().try_into().expect("up to 2262"))
+    }
+
+    /// When a node with a schedule sends, if the flow starts at `start`, and after each stretch of time, in hours, the wall
+    /// clock steps ahead by so many hours.
+    fn check_schedule(options: &str, start: &str, steps: &[(u32, u32)], expected: &[&str]) {
+        let flow = format!(
+            "[nodes.at]\ntype = 'inject'\n{options}\n[nodes.show]\ntype = 'debug'\nfrom = 'at'"
+        );
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        let mut now = Now {
+            mono: Duration::ZERO,
+            wall: at(start),
+        };
+        engine.add(graph(&flow), now, &mut effects);
+        for (hours, step_hours) in steps {
+            let end = now.mono + HOUR * *hours;
+            while let Some(next) = engine.next_wake().filter(|next| *next <= end) {
+                now = now.later(next.saturating_sub(now.mono));
+                engine.wake(now, 1, &mut effects);
+            }
+            now = now.later(end.saturating_sub(now.mono));
+            now.wall = now.wall.saturating_add(HOUR * *step_hours);
+        }
+        let times: Vec<String> = effects
+            .iter()
+            .map(|effect| match effect {
+                Effect::Debug { message, .. } => message.time.to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(times, expected, "{options}");
+    }
+
+    #[test]
+    fn a_schedule_goes_by_the_clock_of_its_zone() {
+        let winter = "2026-11-20T05:00:00Z";
+        check_schedule(
+            "schedule = '0 6 * * 1-5'",
+            winter,
+            &[(80, 0)],
+            &["2026-11-20T06:00:00.000Z", "2026-11-23T06:00:00.000Z"],
+        );
+        check_schedule(
+            "schedule = '30 6 * * *'\ntime_zone = 'Europe/Berlin'",
+            winter,
+            &[(48, 0)],
+            &["2026-11-20T05:30:00.000Z", "2026-11-21T05:30:00.000Z"],
+        );
+        check_schedule(
+            "schedule = '20 0 0 * * *'",
+            winter,
+            &[(24, 0)],
+            &["2026-11-21T00:00:20.000Z"],
+        );
+    }
+
+    #[test]
+    fn a_short_step_of_the_clock_leaves_nothing_out_and_a_long_one_does() {
+        let daily = "schedule = '0 6 * * *'";
+        let start = "2026-11-20T03:00:00Z";
+        // From 5:00 to 9:00, and to 9:01 when it is looked at.
+        check_schedule(
+            daily,
+            start,
+            &[(2, 4), (48, 0)],
+            &["2026-11-21T06:00:00.000Z", "2026-11-22T06:00:00.000Z"],
+        );
+        check_schedule(
+            daily,
+            start,
+            &[(2, 3), (24, 0)],
+            &["2026-11-20T08:01:00.000Z", "2026-11-21T06:00:00.000Z"],
+        );
+        check_schedule(
+            "schedule = '0 * * * *'",
+            start,
+            &[(1, 3), (1, 0)],
+            &[
+                "2026-11-20T04:00:00.000Z",
+                "2026-11-20T07:01:00.000Z",
+                "2026-11-20T08:00:00.000Z",
+            ],
+        );
+    }
+
+    #[test]
+    fn wrong_options_are_said() {
+        let check = |options: &str, expected: &[&str]| {
+            let found = problems(&format!(
+                "[nodes.at]\ntype = 'inject'\n{options}\n[nodes.show]\ntype = 'debug'\nfrom = 'at'"
+            ));
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.contains(expected), "{found}");
+            }
+        };
+        check("", &["`every`: is missing: say how often with `every`"]);
+        check(
+            "every = '1s'\nschedule = '* * * * *'",
+            &["`schedule`: cannot stand beside `every`"],
+        );
+        check("every = '0s'", &["`every`: must be at least 1ms"]);
+        check(
+            "every = '1s'\ntime_zone = 'UTC'",
+            &["`time_zone`: is for `schedule` only"],
+        );
+        check(
+            "schedule = '0 0 30 2 *'",
+            &["`schedule`: there is no such day in any year"],
+        );
+        check(
+            "schedule = '0 0 29 FEB *'\ntime_zone = 'Europe/Berlin'",
+            &[],
+        );
+        check(
+            "schedule = '61 * * * *'",
+            &["`schedule`: `61` is no minute"],
+        );
+        check(
+            "schedule = '0 6 * * *'\ntime_zone = 'Mars/Base'",
+            &["`time_zone`: there is no time zone `Mars/Base`"],
+        );
+        check("schedule = 6", &["`schedule`: `6` is no schedule"]);
+    }
+
+    #[test]
+    fn a_schedule_says_how_often_it_comes() {
+        let check = |schedule: &str, per_day: f64| {
+            let schedule = Schedule::parse(schedule).expect("a schedule");
+            let load = per_second(&schedule, &Zone::UTC, 1.0).per_second * 86_400.0;
+            assert!((load / per_day - 1.0).abs() < 0.05, "{load}");
+        };
+        check("* * * * *", 1440.0);
+        check("0 6 * * *", 1.0);
+        check("* 9 * * *", 60.0);
+        check("0 0 1 1 *", 1.0 / 366.0);
     }
 }

@@ -8,9 +8,12 @@ mod calibrate;
 mod catch;
 mod convert;
 mod counter;
+mod debounce;
 mod debug;
+mod delay;
 mod delta;
 mod ds18b20;
+mod ewma;
 mod filter;
 mod gpio_in;
 mod gpio_out;
@@ -30,17 +33,25 @@ mod pid;
 mod pwm_out;
 mod range;
 mod rate;
+mod sample;
 mod sampler;
+mod schedule;
 mod series;
 mod slew;
 mod smooth;
 mod status;
+mod stuck;
 #[cfg(test)]
 pub(crate) mod testing;
+mod throttle;
+mod timeout;
+mod timers;
+mod trigger;
 mod units;
 mod uplink;
 mod r#where;
 mod window;
+mod zscore;
 
 use std::fmt;
 use std::sync::Arc;
@@ -67,9 +78,12 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<catch::Catch>(),
     NodeType::of::<convert::Convert>(),
     NodeType::of::<counter::Counter>(),
+    NodeType::of::<debounce::Debounce>(),
     NodeType::of::<debug::Debug>(),
+    NodeType::of::<delay::Delay>(),
     NodeType::of::<delta::Delta>(),
     NodeType::of::<ds18b20::Ds18b20>(),
+    NodeType::of::<ewma::Ewma>(),
     NodeType::of::<filter::Filter>(),
     NodeType::of::<gpio_in::GpioIn>(),
     NodeType::of::<gpio_out::GpioOut>(),
@@ -88,12 +102,18 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<pwm_out::PwmOut>(),
     NodeType::of::<range::Range>(),
     NodeType::of::<rate::Rate>(),
+    NodeType::of::<sample::Sample>(),
     NodeType::of::<slew::Slew>(),
     NodeType::of::<smooth::Smooth>(),
     NodeType::of::<status::Status>(),
+    NodeType::of::<stuck::Stuck>(),
+    NodeType::of::<throttle::Throttle>(),
+    NodeType::of::<timeout::Timeout>(),
+    NodeType::of::<trigger::Trigger>(),
     NodeType::of::<uplink::Uplink>(),
     NodeType::of::<r#where::Where>(),
     NodeType::of::<window::Window>(),
+    NodeType::of::<zscore::Zscore>(),
 ];
 
 /// The options of a node type and what follows from them. The struct's documentation is the node's; its fields are the
@@ -373,7 +393,13 @@ fn read<D: Definition>(
         problems.retain(|problem| !problem.at.contains('.'));
     }
     let is_valid = options.complete && problems.is_empty();
+    let said: Vec<_> = report.diagnostics.iter().map(|d| d.span.clone()).collect();
     for problem in problems {
+        // An option may seem to be missing because it was set aside, or its name was misspelt, which has been said.
+        let is_said = |place| said.contains(&place);
+        if !options.complete && place_of(table, &problem.at).is_none_or(is_said) {
+            continue;
+        }
         let span = place_of(table, &problem.at).unwrap_or(header.clone());
         report.error(span, format!("`{}`: {}", problem.at, problem.message), None);
     }

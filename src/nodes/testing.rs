@@ -42,6 +42,20 @@ pub(crate) fn node_mistakes(options: &str) -> Vec<String> {
     node_problems(options).iter().map(said).collect()
 }
 
+/// Checks what is wrong with one node: one problem for each text, which is a part of its message.
+pub(crate) fn check_problems(options: &str, expected: &[&str]) {
+    let found = node_problems(options);
+    let is_as_expected = found.len() == expected.len()
+        && found
+            .iter()
+            .zip(expected)
+            .all(|(found, expected)| found.contains(expected));
+    assert!(
+        is_as_expected,
+        "{options}: {found:#?}, expected {expected:#?}"
+    );
+}
+
 /// What a node of one input sends for payloads that come a second apart, from 10 s after 1970 on; failures too. Time
 /// then goes on for an hour. `options` are the node's lines, with its type.
 pub(crate) fn run_node(options: &str, payloads: impl IntoIterator<Item = Value>) -> Vec<String> {

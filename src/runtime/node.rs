@@ -138,16 +138,20 @@ impl Context<'_> {
 
     /// Sends a message that begins here, out of the first port.
     pub fn originate(&mut self, topic: Text, payload: Value, time: Timestamp) {
-        self.emit(
-            0,
-            Message {
-                topic,
-                payload,
-                time,
-                source: self.here.node,
-                headers: None,
-            },
-        );
+        self.originate_on(0, topic, payload, time);
+    }
+
+    /// The same out of any port.
+    pub fn originate_on(&mut self, port: usize, topic: Text, payload: Value, time: Timestamp) {
+        let source = self.here.node;
+        let message = Message {
+            topic,
+            payload,
+            time,
+            source,
+            headers: None,
+        };
+        self.emit(port, message);
     }
 
     /// Asks for [`Node::wake`] at a monotonic time. A node has one wake-up: asking again replaces it.

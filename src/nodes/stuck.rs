@@ -1,0 +1,233 @@
+//! `stuck`: a sensor that always says the same.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::keyed::Keyed;
+use super::{BuildError, Definition, Problem, Surroundings, timers};
+use crate::flow::options::Span;
+use crate::message::{Message, Timestamp};
+use crate::runtime::node::{Context, Node};
+
+/// Tells the readings of a sensor that has stopped moving from those of one that lives. Per topic.
+///
+/// A stretch begins with a reading and lasts as long as each further one is within `tolerance` of that first one; the next one
+/// begins a new stretch. Once a stretch is `after` long, its readings go out of `stuck`, all the others out of `ok`: each reading
+/// out of one of both. For one alarm put a `filter` behind `stuck`. Time is the readings' own; a reading from before the stretch
+/// begins a new one.
+///
+/// Give it the readings themselves, not what a `filter` lets through. A sensor that says nothing any more is for `timeout`. A
+/// payload that is no finite number fails.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Stuck {
+    /// How far a reading may be from the first one of a stretch, in its own unit, and count as the same. Default: 0.
+    #[serde(default)]
+    tolerance: f64,
+    /// For how long readings must be the same, from `1ms`; longer than a living sensor ever gives the same.
+    after: Span,
+}
+
+const OK: usize = 0;
+const STUCK: usize = 1;
+
+impl Definition for Stuck {
+    const NAME: &'static str = "stuck";
+    const PORTS: &'static [&'static str] = &["ok", "stuck"];
+    const EXAMPLE: &'static str = r#"
+[nodes.tank]
+type = "iio"
+device = "ads1115"
+channel = "voltage0"
+
+[nodes.alive]
+type = "stuck"
+from = "tank"
+tolerance = 0.001
+after = "10m"
+
+[nodes.show]
+type = "debug"
+from = "alive"
+
+[nodes.once]
+type = "filter"
+from = "alive.stuck"
+deadband = 0.001
+
+[nodes.alarm]
+type = "uplink"
+from = "once"
+topic = "sites/{device}/tank/level-stuck"
+"#;
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::from_iter(timers::too_short("after", self.after));
+        if !self.tolerance.is_finite() || self.tolerance < 0.0 {
+            problems.push(Problem::new(
+                "tolerance",
+                "must be a finite number, not negative",
+            ));
+        }
+        problems
+    }
+
+    fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
+        Ok(Box::new(Pulse {
+            tolerance: self.tolerance,
+            after: self.after.0,
+            stretches: Keyed::default(),
+        }))
+    }
+}
+
+struct Pulse {
+    tolerance: f64,
+    after: Duration,
+    stretches: Keyed<Stretch>,
+}
+
+/// Readings that are the same; the number and the time of the first one.
+#[derive(Clone, Copy)]
+struct Stretch {
+    number: f64,
+    since: Timestamp,
+}
+
+impl Node for Pulse {
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
+        let Some(number) = cx.number_or_fail(&message.payload) else {
+            return;
+        };
+        let new = Stretch {
+            number,
+            since: message.time,
+        };
+        let Some(stretch) = self.stretches.get_or_fail(&message.topic, cx, || new) else {
+            return;
+        };
+        let is_same = (number - stretch.number).abs() <= self.tolerance;
+        if !is_same || message.time < stretch.since {
+            *stretch = new;
+        }
+        let is_stuck = message.time.saturating_since(stretch.since) >= self.after;
+        cx.pass(if is_stuck { STUCK } else { OK });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::message::Timestamp;
+    use crate::nodes::testing::{Run, check_problems};
+
+    /// Where readings of these seconds go.
+    fn check(options: &str, readings: &[(i64, f64)], expected: &[&str]) {
+        let options = format!("type = 'stuck'\nafter = '10s'\n{options}");
+        let mut run = Run::with_ports(&["ok", "stuck"], &options);
+        for (second, number) in readings {
+            run.deliver(Timestamp::from_millis(second * 1000), (*number).into());
+        }
+        assert_eq!(run.sent, expected, "{options} {readings:?}");
+    }
+
+    #[test]
+    fn what_stays_the_same_for_long_enough_is_stuck() {
+        check(
+            "",
+            &[
+                (0, 7.0),
+                (9, 7.0),
+                (10, 7.0),
+                (30, 7.0),
+                (31, 7.1),
+                (32, 7.0),
+                (41, 7.0),
+                (42, 7.0),
+            ],
+            &[
+                "ok: 7", "ok: 7", "stuck: 7", "stuck: 7", "ok: 7.1", "ok: 7", "ok: 7", "stuck: 7",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_tolerance_is_around_the_first_reading() {
+        check(
+            "tolerance = 0.5",
+            &[(0, 7.0), (5, 7.5), (10, 6.5)],
+            &["ok: 7", "ok: 7.5", "stuck: 6.5"],
+        );
+        check(
+            "tolerance = 0.5",
+            &[(0, 7.0), (5, 7.5), (10, 7.75), (15, 8.0)],
+            &["ok: 7", "ok: 7.5", "ok: 7.75", "ok: 8"],
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_fails_and_changes_nothing() {
+        let failed = "failed: needs a finite number, but the payload is a number: ";
+        check(
+            "",
+            &[(0, 7.0), (5, f64::NAN), (6, f64::INFINITY), (10, 7.0)],
+            &[
+                "ok: 7",
+                &format!("{failed}NaN"),
+                &format!("{failed}inf"),
+                "stuck: 7",
+            ],
+        );
+        let (most, least) = (1e308, -1e308);
+        check(
+            "tolerance = 1e308",
+            &[(0, most), (10, least)],
+            &["ok: 1e+308", "ok: -1e+308"],
+        );
+    }
+
+    #[test]
+    fn time_that_goes_back_begins_a_new_stretch() {
+        check(
+            "",
+            &[(100, 7.0), (50, 7.0), (59, 7.0), (60, 7.0)],
+            &["ok: 7", "ok: 7", "ok: 7", "stuck: 7"],
+        );
+        // A reading that is late, but not from before the stretch, belongs to it.
+        check(
+            "",
+            &[(100, 7.0), (108, 7.0), (105, 7.0), (110, 7.0)],
+            &["ok: 7", "ok: 7", "ok: 7", "stuck: 7"],
+        );
+        let mut run = Run::with_ports(&["ok", "stuck"], "type = 'stuck'\nafter = '10000d'");
+        for nanos in [i64::MIN, i64::MAX, i64::MIN] {
+            run.deliver(Timestamp::from_nanos(nanos), 7.0.into());
+        }
+        assert_eq!(run.sent, ["ok: 7", "stuck: 7", "ok: 7"]);
+    }
+
+    #[test]
+    fn topics_are_watched_one_by_one() {
+        let mut run = Run::with_ports(&["ok", "stuck"], "type = 'stuck'\nafter = '10s'");
+        for (topic, second, number) in
+            [("a", 0, 1.0), ("b", 5, 1.0), ("a", 10, 1.0), ("b", 10, 1.0)]
+        {
+            run.deliver_on(topic, Timestamp::from_millis(second * 1000), number.into());
+        }
+        assert_eq!(run.sent, ["ok: 1", "ok: 1", "stuck: 1", "ok: 1"]);
+    }
+
+    #[test]
+    fn wrong_options_are_said() {
+        let check = |options: &str, expected| {
+            check_problems(&format!("type = 'stuck'\n{options}"), expected)
+        };
+        check("after = '0s'", &["`after`: must be at least 1ms"]);
+        for tolerance in ["-1", "nan", "inf"] {
+            check(
+                &format!("after = '1s'\ntolerance = {tolerance}"),
+                &["`tolerance`: must be a finite number, not negative"],
+            );
+        }
+    }
+}

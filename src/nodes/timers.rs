@@ -1,0 +1,60 @@
+//! What nodes with timers share: a time at which something is due for each of several keys, and one wake-up for all of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::Problem;
+use crate::flow::options::Span;
+use crate::message::Text;
+use crate::runtime::node::Context;
+
+/// The problem with an option that is too short for a timer, if it is.
+pub(super) fn too_short(option: &str, span: Span) -> Option<Problem> {
+    (span.0 < Duration::from_millis(1)).then(|| Problem::new(option, "must be at least 1ms"))
+}
+
+/// When something is due for each key. Whoever uses it bounds the number of keys, and asks for no wake-up besides.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    in_order: BTreeSet<(Duration, Text)>,
+    by_key: HashMap<Text, Duration>,
+}
+
+impl Deadlines {
+    /// Makes something due for a key at a monotonic time, in the place of what was.
+    pub(super) fn set(&mut self, key: &Text, at: Duration, cx: &mut Context<'_>) {
+        if let Some(before) = self.by_key.insert(key.clone(), at) {
+            self.in_order.remove(&(before, key.clone()));
+        }
+        self.in_order.insert((at, key.clone()));
+        self.ask_for_wake(cx);
+    }
+
+    pub(super) fn cancel(&mut self, key: &Text, cx: &mut Context<'_>) {
+        if let Some(at) = self.by_key.remove(key) {
+            self.in_order.remove(&(at, key.clone()));
+        }
+        self.ask_for_wake(cx);
+    }
+
+    /// Takes the key for which something has been due for the longest time; for `Node::wake`. It is one at a time, so that
+    /// the engine can serve others in between when a thousand are due at once.
+    pub(super) fn take_due(&mut self, cx: &mut Context<'_>) -> Option<Text> {
+        let now = cx.now().mono;
+        let is_due = self.in_order.first().is_some_and(|(at, _)| *at <= now);
+        let due = is_due.then(|| self.in_order.pop_first()).flatten();
+        let due = due.map(|(_, key)| key);
+        if let Some(key) = &due {
+            self.by_key.remove(key);
+        }
+        self.ask_for_wake(cx);
+        due
+    }
+
+    fn ask_for_wake(&self, cx: &mut Context<'_>) {
+        match self.in_order.first() {
+            Some((at, _)) => cx.wake_at(*at),
+            None => cx.cancel_wake(),
+        }
+    }
+}

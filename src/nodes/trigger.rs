@@ -1,0 +1,280 @@
+//! `trigger`: one message now, another one after a while.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::keyed::Keyed;
+use super::timers::{self, Deadlines};
+use super::{BuildError, Definition, Problem, Surroundings};
+use crate::flow::estimate::Load;
+use crate::flow::options::Span;
+use crate::message::{Message, Text, Value};
+use crate::runtime::node::{Context, Node};
+
+/// Sends one message when one comes, and another one after a while: a staircase light, a pump that runs on.
+///
+/// While the time runs, further messages end here; with `extend = true` each begins the time anew. The second message is the
+/// last one that counted, with `then` as its payload and the time at which it is sent. The time is monotonic. There is one
+/// state for all topics, unless `per_topic` says otherwise.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Trigger {
+    /// The payload to send at once. Default: the payload that came.
+    send: Option<Value>,
+    /// How long until `then`, from `1ms`.
+    after: Span,
+    /// The payload to send after that time. Default: nothing is sent, so that the node only holds back what comes too soon.
+    then: Option<Value>,
+    /// Whether a message that comes while the time runs begins it anew. Default: `false`.
+    #[serde(default)]
+    extend: bool,
+    /// A payload that ends the time at once; neither it nor `then` is sent. Default: none does.
+    reset: Option<Value>,
+    /// Whether each topic has a time of its own, for at most 10,000 of them. Default: `false`.
+    #[serde(default)]
+    per_topic: bool,
+}
+
+impl Definition for Trigger {
+    const NAME: &'static str = "trigger";
+    const EXAMPLE: &'static str = r#"
+[nodes.motion]
+type = "gpio in"
+pin = 22
+pull = "up"
+
+[nodes.someone]
+type = "where"
+from = "motion"
+when = "payload === 1"
+
+[nodes.staircase]
+type = "trigger"
+from = "someone"
+send = true
+after = "3m"
+then = false
+extend = true
+
+[nodes.light]
+type = "gpio out"
+from = "staircase"
+pin = 17
+
+[nodes.show]
+type = "debug"
+from = "staircase"
+"#;
+
+    fn problems(&self) -> Vec<Problem> {
+        Vec::from_iter(timers::too_short("after", self.after))
+    }
+
+    fn warnings(&self) -> Vec<Problem> {
+        let is_same = self.send.is_some() && self.send == self.then;
+        let same = is_same.then(|| Problem::new("then", "is the same as `send`"));
+        same.into_iter().collect()
+    }
+
+    /// For one topic. Without `reset` the node sends once, and once more, in each stretch of `after`.
+    fn load(&self, input: Load) -> Load {
+        let now_and_then = input.at_most_every(self.after.0);
+        let first = if self.reset.is_some() {
+            input
+        } else {
+            now_and_then
+        };
+        let size = |load: Load, value: &Value| load.sized(value.to_json().len() as f64);
+        let first = self.send.iter().fold(first, size);
+        let then = self.then.iter().map(|then| size(now_and_then, then));
+        then.fold(first, Load::and)
+    }
+
+    fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
+        Ok(Box::new(Timer {
+            send: self.send.clone(),
+            after: self.after.0,
+            then: self.then.clone(),
+            extend: self.extend,
+            reset: self.reset.clone(),
+            per_topic: self.per_topic,
+            all: "".into(),
+            running: Keyed::default(),
+            deadlines: Deadlines::default(),
+        }))
+    }
+}
+
+struct Timer {
+    send: Option<Value>,
+    after: Duration,
+    then: Option<Value>,
+    extend: bool,
+    reset: Option<Value>,
+    per_topic: bool,
+    /// The key of the one state, if topics have none of their own.
+    all: Text,
+    /// The last message that counted, while the time runs.
+    running: Keyed<Option<Message>>,
+    deadlines: Deadlines,
+}
+
+impl Node for Timer {
+    fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
+        let key = if self.per_topic {
+            message.topic.clone()
+        } else {
+            self.all.clone()
+        };
+        if self.reset.as_ref() == Some(&message.payload) {
+            if let Some(running) = self.running.get_mut(&key) {
+                *running = None;
+            }
+            return self.deadlines.cancel(&key, cx);
+        }
+        let Some(running) = self.running.get_or_fail(&key, cx, || None) else {
+            return;
+        };
+        let is_first = running.is_none();
+        if is_first || self.extend {
+            *running = Some(message.clone());
+            let due = cx.now().mono + self.after;
+            self.deadlines.set(&key, due, cx);
+        }
+        if is_first {
+            if let Some(send) = &self.send {
+                message.payload = send.clone();
+            }
+            cx.pass(0);
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Context<'_>) {
+        let key = self.deadlines.take_due(cx);
+        let ended = key.and_then(|key| self.running.get_mut(&key)?.take());
+        if let (Some(mut message), Some(then)) = (ended, &self.then) {
+            message.payload = then.clone();
+            message.time = cx.now().wall;
+            cx.emit(0, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::message::{Timestamp, Value};
+    use crate::nodes::testing::{Run, check_problems};
+
+    /// What is sent, as `second payload`, for payloads that come at these seconds.
+    fn check(options: &str, payloads: &[(i64, Value)], expected: &[&str]) {
+        let mut run = Run::new(&format!("type = 'trigger'\nafter = '5s'\n{options}"));
+        let mut found = Vec::new();
+        for second in 0..30 {
+            let now = Timestamp::from_millis(second * 1000);
+            run.go_on_until(now);
+            for (_, payload) in payloads.iter().filter(|(at, _)| *at == second) {
+                run.deliver(now, payload.clone());
+            }
+            found.extend(run.sent.drain(..).map(|sent| format!("{second} {sent}")));
+        }
+        assert_eq!(found, expected, "{options}");
+    }
+
+    fn at(second: i64, payload: impl Into<Value>) -> (i64, Value) {
+        (second, payload.into())
+    }
+
+    #[test]
+    fn it_sends_now_and_then() {
+        let motion = [at(1, 1.0), at(3, 2.0), at(6, 3.0)];
+        let options = "send = true\nthen = false";
+        // The third comes as the time is over, and begins anew.
+        check(
+            options,
+            &motion,
+            &["1 true", "6 false", "6 true", "11 false"],
+        );
+        check(
+            &format!("{options}\nextend = true"),
+            &motion,
+            &["1 true", "11 false"],
+        );
+    }
+
+    #[test]
+    fn without_payloads_it_holds_back_what_comes_too_soon() {
+        let payloads = [at(1, 1.0), at(5, 2.0), at(6, 3.0)];
+        check("", &payloads, &["1 1", "6 3"]);
+        check("extend = true", &payloads, &["1 1"]);
+        check("then = 'over'", &payloads[..1], &["1 1", "6 \"over\""]);
+    }
+
+    #[test]
+    fn a_reset_ends_the_time_and_sends_nothing() {
+        let options = "send = 'on'\nthen = 'off'\nreset = 'stop'";
+        check(
+            options,
+            &[at(0, "stop"), at(1, 1.0), at(3, "stop"), at(4, "stop")],
+            &["1 \"on\""],
+        );
+        check(
+            options,
+            &[at(1, 1.0), at(3, "stop"), at(4, Value::Null)],
+            &["1 \"on\"", "4 \"on\"", "9 \"off\""],
+        );
+    }
+
+    #[test]
+    fn topics_share_one_time_or_have_their_own() {
+        let check = |options: &str, expected: &[&str]| {
+            let mut run = Run::new(&format!("type = 'trigger'\nafter = '5s'\n{options}"));
+            run.deliver_on("a", Timestamp::default(), 1.0.into());
+            run.go_on_until(Timestamp::from_millis(1_000));
+            run.deliver_on("b", Timestamp::default(), 2.0.into());
+            run.go_on_until(Timestamp::from_millis(6_000));
+            let sent: Vec<String> = run
+                .messages
+                .iter()
+                .map(|message| format!("{} {} {}", message.topic, message.payload, message.time))
+                .collect();
+            assert_eq!(sent, expected, "{options}");
+        };
+        check(
+            "then = 0",
+            &[
+                "a 1 1970-01-01T00:00:00.000Z",
+                "a 0 1970-01-01T00:00:05.000Z",
+            ],
+        );
+        check(
+            "then = 0\nextend = true",
+            &[
+                "a 1 1970-01-01T00:00:00.000Z",
+                "b 0 1970-01-01T00:00:06.000Z",
+            ],
+        );
+        check(
+            "then = 0\nper_topic = true",
+            &[
+                "a 1 1970-01-01T00:00:00.000Z",
+                "b 2 1970-01-01T00:00:00.000Z",
+                "a 0 1970-01-01T00:00:05.000Z",
+                "b 0 1970-01-01T00:00:06.000Z",
+            ],
+        );
+    }
+
+    #[test]
+    fn wrong_options_are_said() {
+        let check = |options: &str, expected| {
+            check_problems(&format!("type = 'trigger'\n{options}"), expected)
+        };
+        check("after = '0s'", &["`after`: must be at least 1ms"]);
+        check(
+            "after = '1s'\nsend = 1\nthen = 1",
+            &["`then`: is the same as `send`"],
+        );
+        check("", &["needs `after`"]);
+    }
+}
