@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::board::Pin;
+use crate::flow::check::advice::bus_problem;
 use crate::flow::diagnostic::{Diagnostic, Report, Severity, Source};
 use crate::flow::{Graph, Variables, check, directory, links};
 
@@ -120,6 +121,7 @@ impl Site {
             report.error(0..0, message, Some(help.into()));
             return false;
         }
+        self.warn_of_buses(graph, report);
         if let Some(links::Cycle { span, way }) = links::cycle(&self.flows, graph) {
             let message = format!("a cycle without a delay: {way}; so this flow does not run");
             let help = "a message would go round for ever; take one of these links away, or put a `delay` on the way";
@@ -127,6 +129,24 @@ impl Site {
             return false;
         }
         true
+    }
+
+    /// Pins of one flow that are on a bus over which another flow reads its sensors.
+    fn warn_of_buses(&self, graph: &Graph, report: &mut Report) {
+        for other in &self.flows {
+            for (pins, sensors) in [(graph, &**other), (&**other, graph)] {
+                for pin in pins.uses().filter_map(|(_, needed)| needed.pin()) {
+                    // Those of the EEPROM have been told with the flow itself.
+                    if pin.number() > 1
+                        && let Some(problem) = bus_problem(pin, sensors)
+                    {
+                        let (pins, sensors) = (pins.name(), sensors.name());
+                        let message = format!("flow `{pins}` uses {problem} by flow `{sensors}`");
+                        report.warning(0..0, message, Some("use another pin".into()));
+                    }
+                }
+            }
+        }
     }
 
     fn contested_pin(&self, graph: &Graph) -> Option<(Pin, String)> {
@@ -148,6 +168,22 @@ impl Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pin_on_the_bus_of_another_flows_sensor_is_told() {
+        let relay = "[nodes.tick]\ntype = 'inject'\nevery = '1s'\npayload = 1\n[nodes.relay]\ntype = 'gpio out'\nfrom = 'tick'\npin = 4\n";
+        let probe = "[nodes.probe]\ntype = 'ds18b20'\ndevice = '28-0316a2795aff'\n[nodes.show]\ntype = 'debug'\nfrom = 'probe'\n";
+        for flows in [[("a", relay), ("b", probe)], [("a", probe), ("b", relay)]] {
+            let site = Site::from_texts(flows, |_| Variables::default());
+            assert_eq!(site.flows.len(), 2);
+            let found: Vec<String> = site.diagnostics.iter().map(ToString::to_string).collect();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(
+                found[0].contains("uses GPIO4, which is a pin of the bus one-wire: `probe` is read over it by flow"),
+                "{found:?}"
+            );
+        }
+    }
 
     #[test]
     fn two_flows_cannot_share_a_pin_and_the_first_keeps_it() {

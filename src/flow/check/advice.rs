@@ -1,8 +1,11 @@
 //! What is allowed in a flow, but hardly meant: said of a graph that is valid.
 
+use crate::board::Pin;
 use crate::flow::diagnostic::Report;
 use crate::flow::estimate;
 use crate::flow::graph::Graph;
+use crate::nodes::Use;
+use crate::sensors::SensorSpec;
 
 /// More messages, or bytes, in a second than the uplink of a plant can be trusted to carry for long.
 const MOST_PUBLISHED: f64 = 1_000.0;
@@ -10,6 +13,7 @@ const MOST_BYTES: f64 = 1_000_000.0;
 
 pub(super) fn advise(graph: &Graph, report: &mut Report) {
     rates(graph, report);
+    pins_of_buses(graph, report);
     scripts_beside_control(graph, report);
 }
 
@@ -30,6 +34,47 @@ fn rates(graph: &Graph, report: &mut Report) {
         let help = "put a `window`, a `filter` or a `throttle` before it, so that the outbox does not fill";
         report.warning(node.span.clone(), message, Some(help.into()));
     }
+}
+
+/// Pins that a bus has which this flow's sensors are read over, or may be.
+fn pins_of_buses(graph: &Graph, report: &mut Report) {
+    for (node, needed) in graph.uses() {
+        let Some(pin) = needed.pin() else { continue };
+        if let Some(problem) = bus_problem(pin, graph) {
+            let node = &graph.nodes()[usize::from(node.0)];
+            let message = format!("node `{}` uses {problem}", node.name);
+            let help =
+                "use another pin; the bus would move the level, and the pin would disturb the bus";
+            report.warning(node.span.clone(), message, Some(help.into()));
+        }
+    }
+}
+
+/// What is wrong with using a pin beside the sensors of a flow.
+pub(in crate::flow) fn bus_problem(pin: Pin, sensors: &Graph) -> Option<String> {
+    let bus = pin.bus()?;
+    let sensors = || {
+        let uses = sensors.uses();
+        uses.filter_map(|(node, needed)| match needed {
+            Use::Sensor(spec) => Some((sensors.node_name(node), spec)),
+            _ => None,
+        })
+    };
+    let reader = match pin.number() {
+        // Read at every boot, whatever the flows do.
+        0 | 1 => return Some(format!("{pin}, which is a pin of {bus}")),
+        4 => sensors().find(|(_, spec)| matches!(spec, SensorSpec::W1 { .. })),
+        2 | 3 | 7..=11 => sensors().find(|(_, spec)| matches!(spec, SensorSpec::Iio { .. })),
+        _ => None,
+    };
+    let (reader, spec) = reader?;
+    let how = match spec {
+        SensorSpec::W1 { .. } => "is read over it",
+        SensorSpec::Iio { .. } => "may be read over it",
+    };
+    Some(format!(
+        "{pin}, which is a pin of the bus {bus}: `{reader}` {how}"
+    ))
 }
 
 /// Functions in a flow that drives a pin: they may take a tenth of a second each, and the pin waits.

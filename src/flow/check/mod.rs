@@ -2,7 +2,7 @@
 //!
 //! Everything that can be wrong is reported; a graph comes out only when nothing is.
 
-mod advice;
+pub(super) mod advice;
 #[cfg(test)]
 mod tests;
 mod vars;
