@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use crate::flow::diagnostic::{Report, did_you_mean};
 use crate::flow::file::{self, FlowFile, WrittenNode, is_node_name};
 use crate::flow::graph::{Graph, GraphNode};
+use crate::flow::schema::SchemaPlace;
 use crate::message::{NodeId, Object, Value};
 use crate::nodes::{NODE_TYPES, NodeType, Spec, Use, place_of};
 
@@ -230,17 +231,16 @@ impl<'a> Checker<'a> {
         let schema = node_type.schema();
         let mut options = options.clone();
         for (name, value) in options.iter_mut() {
-            let format = schema.pointer(&format!("/properties/{}/format", name.get_ref()));
-            if format.and_then(|format| format.as_str()) == Some("javascript") {
-                self.note_vars_in_javascript(value);
-            } else {
-                self.substitute_in(value);
-            }
+            let schema = SchemaPlace::new(&schema).field(name.get_ref());
+            self.substitute_in(value, schema);
         }
         options
     }
 
-    fn substitute_in(&mut self, value: &mut Spanned<DeValue<'a>>) {
+    fn substitute_in(&mut self, value: &mut Spanned<DeValue<'a>>, schema: SchemaPlace<'_>) {
+        if schema.format() == Some("javascript") {
+            return self.note_vars_in_javascript(value);
+        }
         let span = value.span();
         match value.get_mut() {
             DeValue::String(text) if text.contains("${") => {
@@ -248,10 +248,16 @@ impl<'a> Checker<'a> {
                     *value.get_mut() = replaced;
                 }
             }
-            DeValue::Array(items) => items.iter_mut().for_each(|item| self.substitute_in(item)),
-            DeValue::Table(table) => table
-                .iter_mut()
-                .for_each(|(_, item)| self.substitute_in(item)),
+            DeValue::Array(items) => {
+                for item in items.iter_mut() {
+                    self.substitute_in(item, schema.item());
+                }
+            }
+            DeValue::Table(table) => {
+                for (name, field) in table.iter_mut() {
+                    self.substitute_in(field, schema.field(name.get_ref()));
+                }
+            }
             _ => {}
         }
     }
@@ -792,6 +798,21 @@ mod tests {
             filter("payload >")
         );
         assert!(filter("payload > ${x}")[0].contains("written `vars.NAME`"));
+    }
+
+    #[test]
+    fn javascript_in_a_list_of_rules_keeps_its_dollars_and_its_neighbours_do_not() {
+        let found = with_tick(
+            "[vars]\nlimit = 5\nunit = 'C'\n[nodes.c]\ntype = 'change'\nfrom = 'tick'\n\
+             rules = [{ set = 'payload', to_js = '`${payload} of ${vars.limit}`' }, { set = 'topic', to = 'in ${unit}' }]\n\
+             [nodes.d]\ntype = 'debug'\nfrom = 'c'",
+        );
+        assert_eq!(found, [""; 0]);
+        let found = with_tick(
+            "[nodes.c]\ntype = 'change'\nfrom = 'tick'\nrules = [{ set = 'payload', to_js = '${x}' }]\n\
+             [nodes.d]\ntype = 'debug'\nfrom = 'c'",
+        );
+        assert!(found[0].contains("written `vars.NAME`"), "{found:?}");
     }
 
     #[test]

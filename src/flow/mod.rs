@@ -16,6 +16,7 @@ pub mod estimate;
 pub mod file;
 pub mod graph;
 pub mod options;
+mod schema;
 pub mod script;
 pub mod site;
 pub mod template;

@@ -4,7 +4,11 @@
 //! work; then add two lines here: the `mod` and the entry in [`NODE_TYPES`]. Parsing, checking, `tidegate nodes` and the
 //! example's test come from the definition.
 
+mod batch;
+mod bounds;
 mod catch;
+mod change;
+mod csv;
 mod debug;
 mod ds18b20;
 mod filter;
@@ -13,10 +17,18 @@ mod gpio_out;
 mod hysteresis;
 mod iio;
 mod inject;
+mod join;
+mod json;
 mod keyed;
+mod parts;
+mod path;
 mod range;
 mod sampler;
+mod sort;
+mod split;
 mod status;
+mod switch;
+mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 mod uplink;
@@ -42,7 +54,10 @@ use crate::sensors::SensorSpec;
 
 /// All node types, by name.
 pub const NODE_TYPES: &[NodeType] = &[
+    NodeType::of::<batch::Batch>(),
     NodeType::of::<catch::Catch>(),
+    NodeType::of::<change::Change>(),
+    NodeType::of::<csv::Csv>(),
     NodeType::of::<debug::Debug>(),
     NodeType::of::<ds18b20::Ds18b20>(),
     NodeType::of::<filter::Filter>(),
@@ -51,8 +66,14 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<hysteresis::Hysteresis>(),
     NodeType::of::<iio::Iio>(),
     NodeType::of::<inject::Inject>(),
+    NodeType::of::<join::Join>(),
+    NodeType::of::<json::Json>(),
     NodeType::of::<range::Range>(),
+    NodeType::of::<sort::Sort>(),
+    NodeType::of::<split::Split>(),
     NodeType::of::<status::Status>(),
+    NodeType::of::<switch::Switch>(),
+    NodeType::of::<template::Template>(),
     NodeType::of::<uplink::Uplink>(),
     NodeType::of::<r#where::Where>(),
     NodeType::of::<window::Window>(),
