@@ -412,19 +412,29 @@ mod tests {
 
     #[test]
     fn messages_do_not_grow_without_bound() {
-        let mut run = Run::new(
-            "type = 'change'\nrules = [{ set = 'headers.h', from = 'payload' }, { set = 'payload', to_js = '[]' },\
-             { set = 'payload[0]', from = 'headers.h' }, { set = 'payload[1]', from = 'headers.h' }]",
+        const TOO_MUCH: &str = "failed: more than 100000 values would come together";
+        let list = Value::List(vec![Value::Null; 40_000].into());
+        let check = |rules: &str, is_too_much: bool| {
+            let sent = run_node(
+                &format!("type = 'change'\nrules = [{rules}]"),
+                [list.clone()],
+            );
+            assert_eq!(sent[0] == TOO_MUCH, is_too_much, "{rules}");
+        };
+        let twice =
+            "{ move = 'payload', to = 'payload.a' }, { set = 'payload.b', from = 'payload.a' }";
+        check(twice, false);
+        check(
+            &format!("{twice}, {{ set = 'payload.c', from = 'payload.a' }}"),
+            true,
         );
-        run.deliver(Timestamp::default(), Value::Null);
-        for _ in 0..20 {
-            let Some(message) = run.messages.pop() else {
-                break;
-            };
-            run.deliver_whole(message);
-        }
-        let last = run.sent.last().expect("something was sent");
-        assert_eq!(last, "failed: more than 100000 values would come together");
+        let headers =
+            "{ set = 'headers.a', from = 'payload' }, { set = 'headers.b', from = 'payload' }";
+        check(headers, false);
+        check(
+            &format!("{headers}, {{ set = 'headers.c', from = 'payload' }}"),
+            true,
+        );
 
         let long = Value::from("a".repeat(1024 * 1024).as_str());
         let sent = run_node(

@@ -1,18 +1,22 @@
 //! `csv`: between CSV text and values.
 
+mod read;
+mod write;
+
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use indexmap::IndexSet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::bounds::{self, LONGEST_TEXT, MOST_PARTS, MOST_VALUES};
+use self::read::Reader;
+use self::write::Writer;
+use super::bounds::MOST_PARTS;
 use super::json::Action;
 use super::parts::{self, Kind, Series};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
-use crate::message::{Message, Object, Text, Value};
+use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Node};
 
 /// Makes objects of CSV text, one for each row, and CSV text of objects (RFC 4180).
@@ -135,15 +139,24 @@ from = "tanks"
         let columns = self.columns.as_ref();
         let columns: Option<Vec<Text>> =
             columns.map(|columns| columns.iter().map(|name| name.as_str().into()).collect());
+        let has_header = self.header.unwrap_or(columns.is_none());
+        let separator = self.separator.0;
         Ok(Box::new(Converter {
             name: site.own_topic(),
             action: self.action,
-            has_header: self.header.unwrap_or(columns.is_none()),
-            columns,
-            separator: self.separator.0,
-            numbers: self.numbers,
+            reader: Reader {
+                columns: columns.clone(),
+                has_header,
+                separator,
+                numbers: self.numbers,
+                most: self.most.unwrap_or(MOST_PARTS),
+            },
+            writer: Writer {
+                columns,
+                has_header,
+                separator,
+            },
             output: self.output,
-            most: self.most.unwrap_or(MOST_PARTS),
             texts_read: 0,
         }))
     }
@@ -165,12 +178,9 @@ struct Converter {
     /// Begins the ids of `headers.parts`.
     name: Text,
     action: Action,
-    has_header: bool,
-    columns: Option<Vec<Text>>,
-    separator: u8,
-    numbers: bool,
+    reader: Reader,
+    writer: Writer,
     output: Output,
-    most: usize,
     texts_read: u64,
 }
 
@@ -178,14 +188,14 @@ impl Node for Converter {
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let outcome = match (&message.payload, self.action) {
             (Value::Text(text), Action::Auto | Action::Parse) => {
-                let rows = self.read(text);
+                let rows = self.reader.read(text);
                 rows.and_then(|rows| self.send(rows, message, cx))
             }
             (other, Action::Parse) => Err(format!(
                 "needs CSV text, but the payload is {}",
                 other.kind()
             )),
-            (value, Action::Auto | Action::Stringify) => self.write(value).map(|text| {
+            (value, Action::Auto | Action::Stringify) => self.writer.write(value).map(|text| {
                 message.payload = Value::Text(text.into());
                 cx.pass(0);
             }),
@@ -196,78 +206,7 @@ impl Node for Converter {
     }
 }
 
-/// Reading.
 impl Converter {
-    fn read(&self, text: &str) -> Result<Vec<Value>, String> {
-        if text.len() > LONGEST_TEXT {
-            return Err(format!(
-                "a text of {} bytes is too long: 1 MiB is the most",
-                text.len()
-            ));
-        }
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(self.separator)
-            .from_reader(text.as_bytes());
-        let no_csv = |error: csv::Error| format!("the text is no CSV: {error}");
-        let mut records = reader.records();
-        let mut columns = self.columns.clone();
-        if self.has_header {
-            let header = records.next().transpose().map_err(no_csv)?;
-            if columns.is_none() {
-                let names = header.iter().flatten().map(|name| name.trim().into());
-                let names: Vec<Text> = names.collect();
-                check_columns(names.len())?;
-                if let Some(twice) = first_repeated(&names) {
-                    return Err(format!("the header names `{twice}` twice"));
-                }
-                columns = Some(names);
-            }
-        }
-        let mut rows = Vec::new();
-        let mut fields = 0;
-        for record in records {
-            let record = record.map_err(no_csv)?;
-            fields += record.len();
-            if rows.len() == self.most {
-                return Err(format!("the text has more than {} rows", self.most));
-            }
-            if fields > MOST_VALUES {
-                return Err(format!("the text has more than {MOST_VALUES} fields"));
-            }
-            let row = self.row(&record, columns.as_deref());
-            rows.push(row.map_err(|wrong| format!("row {}: {wrong}", rows.len() + 1))?);
-        }
-        Ok(rows)
-    }
-
-    fn row(&self, record: &csv::StringRecord, columns: Option<&[Text]>) -> Result<Value, String> {
-        let values = record.iter().map(|field| self.value(field));
-        let Some(columns) = columns else {
-            return Ok(Value::List(values.collect::<Vec<_>>().into()));
-        };
-        if record.len() != columns.len() {
-            return Err(format!(
-                "{} fields, where there are {} columns",
-                record.len(),
-                columns.len()
-            ));
-        }
-        let fields: Object = columns.iter().cloned().zip(values).collect();
-        Ok(Value::Object(fields.into()))
-    }
-
-    fn value(&self, field: &str) -> Value {
-        if field.is_empty() {
-            return Value::Null;
-        }
-        match number(field) {
-            Some(number) if self.numbers => Value::Number(number),
-            _ => field.into(),
-        }
-    }
-
     fn send(
         &mut self,
         rows: Vec<Value>,
@@ -293,133 +232,6 @@ impl Converter {
             cx.emit(0, row);
         }
         Ok(())
-    }
-}
-
-/// The number that a field is, if it is one and nothing else.
-fn number(field: &str) -> Option<f64> {
-    let field = field.trim();
-    let digits = field.strip_prefix('-').unwrap_or(field).as_bytes();
-    let is_number = match digits {
-        [b'0', next, ..] if next.is_ascii_digit() => false,
-        [first, rest @ ..] => {
-            let belongs = |byte: &u8| byte.is_ascii_digit() || b".eE+-".contains(byte);
-            (first.is_ascii_digit() || *first == b'.') && rest.iter().all(belongs)
-        }
-        [] => false,
-    };
-    let number = is_number.then(|| field.parse().ok()).flatten();
-    number.filter(|number: &f64| number.is_finite())
-}
-
-/// Writing.
-impl Converter {
-    fn write(&self, value: &Value) -> Result<String, String> {
-        let is_row = |value: &Value| matches!(value, Value::List(_) | Value::Object(_));
-        let rows = match value {
-            Value::List(items) if items.iter().any(is_row) => &items[..],
-            Value::List(items) if items.is_empty() => &[],
-            Value::List(_) | Value::Object(_) => std::slice::from_ref(value),
-            other => {
-                return Err(format!(
-                    "needs an object or a list, but the payload is {}",
-                    other.kind()
-                ));
-            }
-        };
-        let found;
-        let columns = match &self.columns {
-            Some(columns) => columns,
-            None => {
-                found = columns_of(rows)?;
-                &found
-            }
-        };
-        let mut text = CsvText::new(self.separator);
-        if self.has_header && !columns.is_empty() {
-            text.add_row(columns.iter().map(|name| Ok(name.to_string())))?;
-        }
-        for (place, row) in rows.iter().enumerate() {
-            match row {
-                Value::Object(fields) => text.add_row(columns.iter().map(|name| {
-                    let field = fields.get(name).unwrap_or(&Value::Null);
-                    to_field(field)
-                }))?,
-                Value::List(items) => text.add_row(items.iter().map(to_field))?,
-                other => {
-                    let kind = other.kind();
-                    return Err(format!(
-                        "a row must be an object or a list, and item {place} is {kind}"
-                    ));
-                }
-            }
-        }
-        text.finish()
-    }
-}
-
-/// The names of all fields, in the order in which they appear.
-fn columns_of(rows: &[Value]) -> Result<Vec<Text>, String> {
-    let mut columns = IndexSet::new();
-    for row in rows {
-        if let Value::Object(fields) = row {
-            columns.extend(fields.keys().cloned());
-            check_columns(columns.len())?;
-        }
-    }
-    Ok(columns.into_iter().collect())
-}
-
-fn to_field(value: &Value) -> Result<String, String> {
-    match value {
-        Value::Null => Ok(String::new()),
-        Value::Number(number) if !number.is_finite() => Ok(String::new()),
-        Value::Text(text) => Ok(text.to_string()),
-        other => bounds::to_json(other),
-    }
-}
-
-/// CSV text that is being written, up to its greatest length.
-struct CsvText {
-    writer: csv::Writer<Vec<u8>>,
-    /// At least so much was written: without quotes.
-    bytes: usize,
-}
-
-impl CsvText {
-    fn new(separator: u8) -> CsvText {
-        let mut builder = csv::WriterBuilder::new();
-        let builder = builder.flexible(true).delimiter(separator);
-        CsvText {
-            writer: builder.from_writer(Vec::new()),
-            bytes: 0,
-        }
-    }
-
-    fn add_row(
-        &mut self,
-        fields: impl Iterator<Item = Result<String, String>>,
-    ) -> Result<(), String> {
-        for field in fields {
-            let field = field?;
-            self.bytes += field.len() + 1;
-            bounds::check_text(self.bytes)?;
-            self.writer
-                .write_field(&field)
-                .map_err(|error| error.to_string())?;
-        }
-        self.writer
-            .write_record(None::<&[u8]>)
-            .map_err(|error| error.to_string())
-    }
-
-    fn finish(self) -> Result<String, String> {
-        let text = self
-            .writer
-            .into_inner()
-            .map_err(|error| error.to_string())?;
-        bounds::check_text(text.len())?;
-        Ok(String::from_utf8(text).expect("it was made of text"))
     }
 }
 

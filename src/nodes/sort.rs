@@ -153,12 +153,12 @@ mod tests {
 
     #[test]
     fn mixed_types_have_an_order() {
-        const MIXED: &str = r#"[null, {"a":1}, [2], "x", 5, true, false, [1]]"#;
-        check("", MIXED, r#"[false,true,5,"x",[2],[1],{"a":1},null]"#);
+        const MIXED: &str = r#"[null, {"a":1}, [2], "x", null, 5, true, false, [1]]"#;
+        check("", MIXED, r#"[false,true,5,"x",[2],[1],{"a":1},null,null]"#);
         check(
             "order = 'descending'",
             MIXED,
-            r#"[{"a":1},[2],[1],"x",5,true,false,null]"#,
+            r#"[{"a":1},[2],[1],"x",5,true,false,null,null]"#,
         );
     }
 
@@ -172,6 +172,7 @@ mod tests {
         // In JSON all three are `null`; the infinities are at their ends.
         assert_eq!(sorted("ascending"), ["[null,1,2,null,null]"]);
         assert_eq!(sorted("descending"), ["[null,2,1,null,null]"]);
+        check("", "[2, null, 1]", "[1,2,null]");
         check(
             "by = 't'\norder = 'descending'",
             r#"[{"t":null}, {"t":1}, {}, 7, {"t":2}]"#,
