@@ -18,6 +18,7 @@ pub mod graph;
 mod links;
 pub mod options;
 pub mod parts;
+mod schema;
 pub mod script;
 pub mod site;
 pub mod template;

@@ -22,6 +22,8 @@ pub struct Options<T> {
     /// The struct, made of what was right; absent if something required is missing or wrong.
     pub read: Option<T>,
     pub complete: bool,
+    /// The options that have a mistake in them.
+    pub wrong: Vec<String>,
 }
 
 /// Reads `table` into `T`. `header` is where the table's name stands, `what` how messages call it.
@@ -45,6 +47,7 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
     let known = KnownOptions::of::<T>();
     let mut table = table.clone();
     let mut complete = true;
+    let mut wrong = Vec::new();
 
     let unknown: Vec<_> = table
         .keys()
@@ -81,12 +84,14 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
                 return Options {
                     read: Some(read),
                     complete,
+                    wrong,
                 };
             }
             Ok(_) => {
                 return Options {
                     read: None,
                     complete: false,
+                    wrong,
                 };
             }
             Err(error) => error,
@@ -109,6 +114,7 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
             return Options {
                 read: None,
                 complete: false,
+                wrong,
             };
         };
         complete = false;
@@ -125,6 +131,7 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
         if !set_aside {
             table.remove(culprit.as_str());
         }
+        wrong.push(culprit);
     }
 }
 

@@ -4,10 +4,14 @@
 //! work; then add two lines here: the `mod` and the entry in [`NODE_TYPES`]. Parsing, checking, `tidegate nodes` and the
 //! example's test come from the definition.
 
+mod batch;
+mod bounds;
 mod calibrate;
 mod catch;
+mod change;
 mod convert;
 mod counter;
+mod csv;
 mod debounce;
 mod debug;
 mod delay;
@@ -22,6 +26,8 @@ mod iio;
 mod inject;
 mod integrate;
 mod interlock;
+mod join;
+mod json;
 mod keyed;
 mod lag;
 mod latch;
@@ -29,6 +35,8 @@ mod limits;
 mod link_in;
 mod link_out;
 mod median;
+mod parts;
+mod path;
 mod pid;
 mod pwm_out;
 mod range;
@@ -39,8 +47,12 @@ mod schedule;
 mod series;
 mod slew;
 mod smooth;
+mod sort;
+mod split;
 mod status;
 mod stuck;
+mod switch;
+mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 mod throttle;
@@ -74,10 +86,13 @@ use crate::sensors::SensorSpec;
 
 /// All node types, by name.
 pub const NODE_TYPES: &[NodeType] = &[
+    NodeType::of::<batch::Batch>(),
     NodeType::of::<calibrate::Calibrate>(),
     NodeType::of::<catch::Catch>(),
+    NodeType::of::<change::Change>(),
     NodeType::of::<convert::Convert>(),
     NodeType::of::<counter::Counter>(),
+    NodeType::of::<csv::Csv>(),
     NodeType::of::<debounce::Debounce>(),
     NodeType::of::<debug::Debug>(),
     NodeType::of::<delay::Delay>(),
@@ -92,6 +107,8 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<inject::Inject>(),
     NodeType::of::<integrate::Integrate>(),
     NodeType::of::<interlock::Interlock>(),
+    NodeType::of::<join::Join>(),
+    NodeType::of::<json::Json>(),
     NodeType::of::<lag::Lag>(),
     NodeType::of::<latch::Latch>(),
     NodeType::of::<limits::Limits>(),
@@ -105,8 +122,12 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<sample::Sample>(),
     NodeType::of::<slew::Slew>(),
     NodeType::of::<smooth::Smooth>(),
+    NodeType::of::<sort::Sort>(),
+    NodeType::of::<split::Split>(),
     NodeType::of::<status::Status>(),
     NodeType::of::<stuck::Stuck>(),
+    NodeType::of::<switch::Switch>(),
+    NodeType::of::<template::Template>(),
     NodeType::of::<throttle::Throttle>(),
     NodeType::of::<timeout::Timeout>(),
     NodeType::of::<trigger::Trigger>(),
@@ -388,18 +409,15 @@ fn read<D: Definition>(
     let options = options::read_with_hints::<D>(table, header.clone(), &what, D::hint, report);
     let definition = options.read?;
     let mut problems = definition.problems();
-    if !options.complete {
-        // Items that could not be read are not there, so that places in lists mean others.
-        problems.retain(|problem| !problem.at.contains('.'));
-    }
     let is_valid = options.complete && problems.is_empty();
-    let said: Vec<_> = report.diagnostics.iter().map(|d| d.span.clone()).collect();
+    // Of an option with a mistake only a part was read, or nothing, and it has been said; one that is not written may be
+    // there under a name that is not known.
+    problems.retain(|problem| {
+        let option = problem.at.split('.').next().unwrap_or_default();
+        let is_written = table.get(option).is_some();
+        !options.wrong.iter().any(|wrong| wrong == option) && (options.complete || is_written)
+    });
     for problem in problems {
-        // An option may seem to be missing because it was set aside, or its name was misspelt, which has been said.
-        let is_said = |place| said.contains(&place);
-        if !options.complete && place_of(table, &problem.at).is_none_or(is_said) {
-            continue;
-        }
         let span = place_of(table, &problem.at).unwrap_or(header.clone());
         report.error(span, format!("`{}`: {}", problem.at, problem.message), None);
     }

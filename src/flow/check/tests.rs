@@ -170,6 +170,21 @@ fn javascript_is_checked_and_keeps_its_dollars() {
 }
 
 #[test]
+fn javascript_in_a_list_of_rules_keeps_its_dollars_and_its_neighbours_do_not() {
+    let found = with_tick(
+        "[vars]\nlimit = 5\nunit = 'C'\n[nodes.c]\ntype = 'change'\nfrom = 'tick'\n\
+         rules = [{ set = 'payload', to_js = '`${payload} of ${vars.limit}`' }, { set = 'topic', to = 'in ${unit}' }]\n\
+         [nodes.d]\ntype = 'debug'\nfrom = 'c'",
+    );
+    assert_eq!(found, [""; 0]);
+    let found = with_tick(
+        "[nodes.c]\ntype = 'change'\nfrom = 'tick'\nrules = [{ set = 'payload', to_js = '${x}' }]\n\
+         [nodes.d]\ntype = 'debug'\nfrom = 'c'",
+    );
+    assert!(found[0].contains("written `vars.NAME`"), "{found:?}");
+}
+
+#[test]
 fn broken_toml_is_reported_with_everything_else() {
     let found =
         problems("[nodes.a]\ntype = 'inject'\nevery = \n[nodes.b]\ntype = 'debgu'\nfrom = 'a'");

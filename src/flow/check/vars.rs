@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use crate::flow::diagnostic::{Report, did_you_mean};
 use crate::flow::file::FlowFile;
 use crate::flow::parts::Expanded;
+use crate::flow::schema::SchemaPlace;
 use crate::message::{Object, Value};
 
 /// The variables of a flow, and for each part in use its parameters before them.
@@ -66,7 +67,7 @@ impl<'a> Vars<'a> {
                     .get(name.get_ref().as_ref())
                     .unwrap_or(default)
                     .clone();
-                self.substitute_in(&mut value, &part_use.outer, report);
+                self.substitute_in(&mut value, None, &part_use.outer, report);
                 values.insert(name.get_ref().to_string(), with_value(value.into_inner()));
             }
             self.parts
@@ -94,12 +95,8 @@ impl<'a> Vars<'a> {
     ) -> DeTable<'a> {
         let mut options = options.clone();
         for (name, value) in options.iter_mut() {
-            let format = schema.pointer(&format!("/properties/{}/format", name.get_ref()));
-            if format.and_then(|format| format.as_str()) == Some("javascript") {
-                self.note_in_javascript(value, scope, report);
-            } else {
-                self.substitute_in(value, scope, report);
-            }
+            let schema = SchemaPlace::new(schema).field(name.get_ref());
+            self.substitute_in(value, Some(schema), scope, report);
         }
         options
     }
@@ -107,9 +104,13 @@ impl<'a> Vars<'a> {
     fn substitute_in(
         &mut self,
         value: &mut Spanned<DeValue<'a>>,
+        schema: Option<SchemaPlace<'_>>,
         scope: &str,
         report: &mut Report,
     ) {
+        if schema.and_then(SchemaPlace::format) == Some("javascript") {
+            return self.note_in_javascript(value, scope, report);
+        }
         let span = value.span();
         match value.get_mut() {
             DeValue::String(text) if text.contains("${") => {
@@ -119,12 +120,13 @@ impl<'a> Vars<'a> {
             }
             DeValue::Array(items) => {
                 for item in items.iter_mut() {
-                    self.substitute_in(item, scope, report);
+                    self.substitute_in(item, schema.map(SchemaPlace::item), scope, report);
                 }
             }
             DeValue::Table(table) => {
-                for (_, item) in table.iter_mut() {
-                    self.substitute_in(item, scope, report);
+                for (name, field) in table.iter_mut() {
+                    let schema = schema.map(|schema| schema.field(name.get_ref()));
+                    self.substitute_in(field, schema, scope, report);
                 }
             }
             _ => {}
