@@ -8,6 +8,7 @@ mod catch;
 mod debug;
 mod ds18b20;
 mod filter;
+mod function;
 mod gpio_in;
 mod gpio_out;
 mod hysteresis;
@@ -35,8 +36,8 @@ use crate::flow::Graph;
 use crate::flow::diagnostic::Report;
 use crate::flow::estimate::Load;
 use crate::flow::options;
-use crate::flow::script::{Compiled, Expression, Sandbox, ScriptError};
-use crate::message::{NodeId, Text};
+use crate::flow::script::{self, Compiled, Expression, FunctionBody, Sandbox, ScriptError};
+use crate::message::{NodeId, Text, Value};
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
 
@@ -46,6 +47,7 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<debug::Debug>(),
     NodeType::of::<ds18b20::Ds18b20>(),
     NodeType::of::<filter::Filter>(),
+    NodeType::of::<function::Function>(),
     NodeType::of::<gpio_in::GpioIn>(),
     NodeType::of::<gpio_out::GpioOut>(),
     NodeType::of::<hysteresis::Hysteresis>(),
@@ -340,13 +342,31 @@ impl<'a> Surroundings<'a> {
         }
     }
 
-    /// Compiles an expression in the flow's sandbox, which is made when the first one asks.
+    /// Compiles an expression in the flow's sandbox.
     pub fn compile(&self, expression: &Expression) -> Result<Compiled, BuildError> {
+        self.in_sandbox(|sandbox| sandbox.compile(expression, &self.nodes))
+    }
+
+    /// Compiles a function in the flow's sandbox; its state begins as this.
+    pub fn compile_function(
+        &self,
+        body: &FunctionBody,
+        state: &Value,
+        outputs: usize,
+    ) -> Result<script::Function, BuildError> {
+        self.in_sandbox(|sandbox| sandbox.compile_function(body, state, outputs, &self.nodes))
+    }
+
+    /// Does something in the flow's sandbox, which is made when the first one asks.
+    fn in_sandbox<T>(
+        &self,
+        part: impl FnOnce(&Sandbox) -> Result<T, ScriptError>,
+    ) -> Result<T, BuildError> {
         let sandbox = self.sandbox.get_or_init(|| Sandbox::new(self.graph.vars()));
         sandbox
             .as_ref()
             .map_err(Clone::clone)
-            .and_then(|sandbox| sandbox.compile(expression, &self.nodes))
+            .and_then(part)
             .map_err(|error| BuildError {
                 flow: self.flow.clone(),
                 node: self.node.clone(),
