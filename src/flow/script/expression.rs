@@ -7,12 +7,12 @@ use rquickjs::function::Args;
 use rquickjs::{
     CatchResultExt, Ctx, Function as JsFunction, Object as JsObject, Persistent, Value as JsValue,
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 use super::literals::refuse_big_ints;
 use super::values::{Taker, is_truthy, object_to_js, text_to_js, to_js};
-use super::{Place, Sandbox, ScriptError, in_scratch, mentions};
+use super::{Place, Sandbox, ScriptError, in_scratch, javascript_schema, mentions};
 use crate::message::{Message, Text, Value};
 
 /// What an expression can speak of, in the order in which it is passed.
@@ -66,7 +66,6 @@ impl<'de> Deserialize<'de> for Expression {
     }
 }
 
-/// `"format": "javascript"` tells the checker not to insert variables into it.
 impl JsonSchema for Expression {
     fn schema_name() -> Cow<'static, str> {
         "Expression".into()
@@ -75,7 +74,7 @@ impl JsonSchema for Expression {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "javascript" })
+        javascript_schema()
     }
 }
 

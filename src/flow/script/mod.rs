@@ -10,16 +10,19 @@
 //! What is not limited that way: joining, comparing and listing what has megabytes, over and over. One step of that takes
 //! a millisecond, not some nanoseconds, and only the limit on memory keeps it from taking more.
 
+mod body;
 mod expression;
 mod function;
 mod literals;
+mod returned;
 mod sandbox;
 mod values;
 
 use std::fmt;
 
+pub use body::FunctionBody;
 pub use expression::{Compiled, Expression};
-pub use function::{Function, FunctionBody};
+pub use function::Function;
 pub use sandbox::Sandbox;
 
 use crate::message::Object;
@@ -70,6 +73,11 @@ thread_local! {
 
 fn in_scratch<T>(check: impl FnOnce(&Sandbox) -> Result<T, ScriptError>) -> Result<T, ScriptError> {
     SCRATCH.with(|sandbox| check(sandbox.as_ref().map_err(Clone::clone)?))
+}
+
+/// `"format": "javascript"` tells the checker not to insert variables into it.
+fn javascript_schema() -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "javascript" })
 }
 
 /// Whether a name occurs in a text; if not, what it stands for need not be there.

@@ -67,6 +67,11 @@ impl<'a> Taker<'a> {
         self.nested(value, 0)
     }
 
+    /// Whether what came out was so much that it may be what fills the memory.
+    pub(super) fn took_much(&self) -> bool {
+        self.values > SIZE_LIMIT / 10 || self.bytes > TEXT_LIMIT / 10
+    }
+
     /// Counts one more value.
     pub(super) fn count(&mut self) -> Result<(), ScriptError> {
         self.values += 1;
