@@ -34,6 +34,9 @@ pub mod control_socket;
 pub mod device;
 pub mod examples;
 pub mod flow;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod logging;
 pub mod message;
 pub mod nodes;

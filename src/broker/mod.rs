@@ -42,6 +42,37 @@ use refusal::Counting;
 /// How long each of the broker's two runtimes may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Reads bytes as a client's: a CONNECT packet, and what follows.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_anything(mut bytes: &[u8]) {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    let all = bytes;
+    let read =
+        pin!(connect::Connect::read(&mut bytes)).poll(&mut Context::from_waker(Waker::noop()));
+    match read {
+        Poll::Ready(Ok(connect)) => {
+            let rewritten = connect.for_rumqttd("user", "password");
+            let again = pin!(connect::Connect::read(&mut rewritten.as_slice()))
+                .poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(again, Poll::Ready(Ok(_))), "{connect:?}");
+        }
+        Poll::Ready(Err(error)) => assert!(!error.to_string().is_empty()),
+        Poll::Pending => panic!("bytes are there, or they are not"),
+    }
+    for mut rest in [all, bytes] {
+        while let Ok(packet::Next::Packet(length)) = packet::next(rest) {
+            assert!(length >= 2, "a packet has a header");
+            assert_eq!(
+                packet::next(&rest[..length]),
+                Ok(packet::Next::Packet(length))
+            );
+            rest = &rest[length..];
+        }
+    }
+}
+
 /// How the broker is to be run.
 #[derive(Clone)]
 pub struct Settings {

@@ -19,6 +19,7 @@ mod delta;
 mod ds18b20;
 mod ewma;
 mod filter;
+mod function;
 mod gpio_in;
 mod gpio_out;
 mod hysteresis;
@@ -81,6 +82,8 @@ use crate::flow::script::{Compiled, Expression, Sandbox, ScriptError};
 use crate::flow::template::TopicTemplate;
 use crate::message::{NodeId, Text};
 use crate::outbox::Envelope;
+use crate::flow::script::{self, Compiled, Expression, FunctionBody, Sandbox, ScriptError};
+use crate::message::{NodeId, Text, Value};
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
 
@@ -100,6 +103,7 @@ pub const NODE_TYPES: &[NodeType] = &[
     NodeType::of::<ds18b20::Ds18b20>(),
     NodeType::of::<ewma::Ewma>(),
     NodeType::of::<filter::Filter>(),
+    NodeType::of::<function::Function>(),
     NodeType::of::<gpio_in::GpioIn>(),
     NodeType::of::<gpio_out::GpioOut>(),
     NodeType::of::<hysteresis::Hysteresis>(),
@@ -469,13 +473,31 @@ impl<'a> Surroundings<'a> {
         }
     }
 
-    /// Compiles an expression in the flow's sandbox, which is made when the first one asks.
+    /// Compiles an expression in the flow's sandbox.
     pub fn compile(&self, expression: &Expression) -> Result<Compiled, BuildError> {
+        self.in_sandbox(|sandbox| sandbox.compile(expression, &self.nodes))
+    }
+
+    /// Compiles a function in the flow's sandbox; its state begins as this.
+    pub fn compile_function(
+        &self,
+        body: &FunctionBody,
+        state: &Value,
+        outputs: usize,
+    ) -> Result<script::Function, BuildError> {
+        self.in_sandbox(|sandbox| sandbox.compile_function(body, state, outputs, &self.nodes))
+    }
+
+    /// Does something in the flow's sandbox, which is made when the first one asks.
+    fn in_sandbox<T>(
+        &self,
+        part: impl FnOnce(&Sandbox) -> Result<T, ScriptError>,
+    ) -> Result<T, BuildError> {
         let sandbox = self.sandbox.get_or_init(|| Sandbox::new(self.graph.vars()));
         sandbox
             .as_ref()
             .map_err(Clone::clone)
-            .and_then(|sandbox| sandbox.compile(expression, &self.nodes))
+            .and_then(part)
             .map_err(|error| BuildError {
                 flow: self.flow.clone(),
                 node: self.node.clone(),

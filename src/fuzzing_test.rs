@@ -1,0 +1,227 @@
+//! Runs what `fuzz/` fuzzes over seeds, and over seeds with some bytes changed.
+
+use std::path::Path;
+
+use super::*;
+use crate::examples::FLOWS;
+
+/// A target's name, what it does, and what it begins with.
+struct Target {
+    name: &'static str,
+    run: fn(&[u8]),
+    seeds: fn() -> Vec<Vec<u8>>,
+    /// How many changed seeds the test tries.
+    changed: u64,
+}
+
+const TARGETS: [Target; 5] = [
+    Target {
+        name: "flow_parser",
+        run: flow_parser,
+        seeds: flows,
+        changed: 400,
+    },
+    Target {
+        name: "checker",
+        run: checker,
+        seeds: flows,
+        changed: 300,
+    },
+    Target {
+        name: "nodes",
+        run: nodes,
+        seeds: runs,
+        changed: 400,
+    },
+    Target {
+        name: "javascript",
+        run: javascript,
+        seeds: scripts,
+        changed: 60,
+    },
+    Target {
+        name: "mqtt",
+        run: mqtt,
+        seeds: packets,
+        changed: 20_000,
+    },
+];
+
+/// Flow files: the examples, and some that are wrong.
+fn flows() -> Vec<Vec<u8>> {
+    const WRONG: [&str; 6] = [
+        "",
+        "[nodes.tick\ntype = 'inject'\n",
+        "nodes = 1\nvars = []\ndescription = 2\nnode.a = {}",
+        "[vars]\npace = '1s'\n2 = [1]\n[nodes.tick]\ntype = 'inject'\nevery = '${pase}x${'\npayload = '${pace}'",
+        "[nodes.a]\ntype = 'where'\nfrom = ['b', 'b', 'c.d', 5]\nwhen = 'true'\n[nodes.b]\ntype = 'where'\nfrom = 'a.x'\nwhen = '}'",
+        "[nodes.w]\ntype = 'window'\nfrom = []\nsize = '1 fortnight'\ncompute = ['median', 'mean', 'mean']\nlateness = 1e999",
+    ];
+    let examples = NODE_TYPES.iter().map(|node_type| node_type.example);
+    let texts = examples.chain(FLOWS.iter().map(|(_, text)| *text));
+    let texts = texts.chain(WRONG);
+    texts.map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// For each node type one as in its example, and some with changed options, with messages.
+fn runs() -> Vec<Vec<u8>> {
+    let types = u8::try_from(NODE_TYPES.len()).expect("fewer than 256 node types");
+    let runs = (0..types).flat_map(|node_type| (0..4).map(move |changes| (node_type, changes)));
+    let run = |(node_type, changes): (u8, u8)| {
+        let mut random = Random(u64::from(node_type) << 8 | u64::from(changes) | 1 << 32);
+        let mut bytes = vec![node_type, changes];
+        bytes.extend((0..400).map(|_| random.next() as u8));
+        bytes
+    };
+    runs.map(run).collect()
+}
+
+fn scripts() -> Vec<Vec<u8>> {
+    const SCRIPTS: [&str; 14] = [
+        "payload > 1 && topic.startsWith('a') ? [payload, { time, headers }] : vars.limit",
+        "Object.entries(msg).map(([key, value]) => ({ key, value }))",
+        "`${payload}`.replace(/[0-9]+/g, x => x * 2).split('').reverse().join('')",
+        "[...new Set([1, 2, 3])].flatMap(x => [x, [x]]).flat(2).sort((a, b) => b - a)",
+        "new Date(time).toISOString() + JSON.stringify(payload) + Math.max(...[1, 2])",
+        "(() => { try { null.x } catch (e) { return e.stack } })()",
+        "({ get a() { return this }, set a(x) {}, [Symbol.toPrimitive]() { return 1 } }) + 1",
+        "(() => { const a = []; while (true) a.push('x'.repeat(1000)); })()",
+        "return msg;",
+        "state.n += msg.payload; state.all = (state.all ?? []).concat(msg); return { payload: state };",
+        "if (Date.now() > 5) return [[msg, { payload: 1, topic: 'x', time: 1e12 }], null];\nthrow new Error('no');",
+        "msg.headers.n = 1; delete msg.topic; msg.payload = new Array(5); return [msg, msg];",
+        "class A extends Array { get length() { return 2 ** 40 } } return { payload: new A(3) };",
+        "let s = 'x'; for (;;) { s += s; state.s = s; }",
+    ];
+    let modes = [0, 1_u8].into_iter();
+    let scripts = modes.flat_map(|mode| SCRIPTS.iter().map(move |script| (mode, script)));
+    let script = |(mode, script): (u8, &&str)| {
+        // One message: topic, payload (a number), time, headers, source.
+        let mut bytes = vec![mode, 1, 0, 0, 15, 40, 7, 0, 0];
+        bytes.extend(script.as_bytes());
+        bytes
+    };
+    scripts.map(script).collect()
+}
+
+fn packets() -> Vec<Vec<u8>> {
+    const PACKETS: [&[u8]; 9] = [
+        b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03abc",
+        b"\x10\x1c\x00\x04MQTT\x04\xc6\x00\x3c\x00\x01a\x00\x01w\x00\x01x\x00\x01u\x00\x02pw\xc0\x00",
+        b"\x30\x05\x00\x03a/b",
+        b"\x32\x08\x00\x03a/b\x00\x01x\xc0\x00\xe0\x00",
+        b"\x82\x0d\x00\x01\x00\x03a/+\x01\x00\x02#\x00",
+        b"\xa2\x05\x00\x01\x00\x01#",
+        b"\x40\x02\x00\x07\x62\x02\x00\x07",
+        b"mqtts://broker.example:8883",
+        b"mqtt://[2001:db8::1]:1883/",
+    ];
+    PACKETS.iter().map(|packet| packet.to_vec()).collect()
+}
+
+/// A generator of test bytes that gives the same ones for the same seed (xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 8
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.next() as usize % limit.max(1)
+    }
+}
+
+/// A seed with some of its bytes changed, left out, doubled, or followed by another seed's.
+fn changed(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
+    let mut random = Random((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut bytes = seeds[random.below(seeds.len())].clone();
+    for _ in 0..=random.below(4) {
+        let place = random.below(bytes.len() + 1);
+        let end = (place + random.below(12)).min(bytes.len());
+        match random.below(4) {
+            0 => bytes[place..end].fill(random.next() as u8),
+            1 => drop(bytes.drain(place..end)),
+            2 => bytes.extend_from_within(place..end),
+            _ => {
+                let other = &seeds[random.below(seeds.len())];
+                bytes.truncate(place);
+                bytes.extend(&other[random.below(other.len())..]);
+            }
+        }
+    }
+    bytes
+}
+
+fn check_target(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    let target = target.expect("there is such a target");
+    let seeds = (target.seeds)();
+    seeds.iter().for_each(|seed| (target.run)(seed));
+    for number in 0..target.changed {
+        let input = changed(&seeds, number);
+        let outcome = std::panic::catch_unwind(|| (target.run)(&input));
+        assert!(outcome.is_ok(), "{name}, number {number}: {input:02x?}");
+    }
+}
+
+#[test]
+fn no_text_upsets_the_parser() {
+    check_target("flow_parser");
+}
+
+#[test]
+fn no_flow_upsets_the_checker() {
+    check_target("checker");
+}
+
+#[test]
+fn no_message_upsets_a_node() {
+    check_target("nodes");
+}
+
+#[test]
+fn no_script_upsets_its_sandbox() {
+    check_target("javascript");
+}
+
+#[test]
+fn no_bytes_upset_the_broker() {
+    check_target("mqtt");
+}
+
+/// Writes what each target begins with into `FUZZ_CORPUS/TARGET`, and the words of flow files into `FUZZ_CORPUS/words`.
+#[test]
+#[ignore = "for scripts/fuzz.sh"]
+fn write_seeds() {
+    let corpus = std::env::var("FUZZ_CORPUS").expect("FUZZ_CORPUS says where to write");
+    let mut words = vec![
+        "[nodes.a]\\n".to_owned(),
+        "type = ".into(),
+        "from = ".into(),
+    ];
+    for node_type in NODE_TYPES {
+        words.push(format!("'{}'", node_type.name));
+        let options = schema(node_type)["properties"].as_object();
+        words.extend(
+            options
+                .into_iter()
+                .flat_map(|options| options.keys())
+                .map(|name| format!("{name} = ")),
+        );
+    }
+    let words: String = words.iter().map(|word| format!("\"{word}\"\n")).collect();
+    std::fs::create_dir_all(&corpus).expect("it can be made");
+    std::fs::write(Path::new(&corpus).join("words"), words).expect("it can be written");
+    for target in &TARGETS {
+        let directory = Path::new(&corpus).join(target.name);
+        std::fs::create_dir_all(&directory).expect("it can be made");
+        for (number, seed) in (target.seeds)().iter().enumerate() {
+            std::fs::write(directory.join(format!("seed-{number}")), seed)
+                .expect("it can be written");
+        }
+    }
+}
