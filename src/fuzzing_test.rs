@@ -57,7 +57,7 @@ fn flows() -> Vec<Vec<u8>> {
         "[nodes.a]\ntype = 'where'\nfrom = ['b', 'b', 'c.d', 5]\nwhen = 'true'\n[nodes.b]\ntype = 'where'\nfrom = 'a.x'\nwhen = '}'",
         "[nodes.w]\ntype = 'window'\nfrom = []\nsize = '1 fortnight'\ncompute = ['median', 'mean', 'mean']\nlateness = 1e999",
     ];
-    let examples = NODE_TYPES.iter().map(|node_type| node_type.example);
+    let examples = node_types().map(|node_type| node_type.example);
     let texts = examples.chain(FLOWS.iter().map(|(_, text)| *text));
     let texts = texts.chain(WRONG);
     texts.map(|text| text.as_bytes().to_vec()).collect()
@@ -65,7 +65,7 @@ fn flows() -> Vec<Vec<u8>> {
 
 /// For each node type one as in its example, and some with changed options, with messages.
 fn runs() -> Vec<Vec<u8>> {
-    let types = u8::try_from(NODE_TYPES.len()).expect("fewer than 256 node types");
+    let types = u8::try_from(node_types().count()).expect("fewer than 256 node types");
     let runs = (0..types).flat_map(|node_type| (0..4).map(move |changes| (node_type, changes)));
     let run = |(node_type, changes): (u8, u8)| {
         let mut random = Random(u64::from(node_type) << 8 | u64::from(changes) | 1 << 32);
@@ -203,7 +203,7 @@ fn write_seeds() {
         "type = ".into(),
         "from = ".into(),
     ];
-    for node_type in NODE_TYPES {
+    for node_type in node_types() {
         words.push(format!("'{}'", node_type.name));
         let options = schema(node_type)["properties"].as_object();
         words.extend(

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::board::{Pin, Signal, Simulated, Simulation};
 use crate::flow::{Report, Variables, check, parts};
 use crate::message::Timestamp;
-use crate::nodes::{NODE_TYPES, NodeType};
+use crate::nodes::{GROUPS, NodeType, node_types};
 use crate::runtime::virtual_time::{Trace, VirtualRun};
 
 /// When examples begin: a Thursday.
@@ -89,19 +89,21 @@ pub fn markdown() -> String {
          What holds for all of them is in [0008](decisions/0008-flow-language.md). Every example below is a whole flow; what is \
          shown behind it is what it did when it was run on a simulated board.\n\n",
     );
-    for node_type in NODE_TYPES {
-        let summary = summary(node_type);
-        writeln!(
-            page,
-            "- [`{0}`](#{1}): {summary}",
-            node_type.name,
-            anchor(node_type)
-        )
-        .expect("text can be written to");
-    }
-    for node_type in NODE_TYPES {
+    for group in GROUPS {
+        writeln!(page, "**{}**: {}\n", group.title, group.about).expect("text can be written to");
+        for node_type in group.types {
+            let (name, summary) = (node_type.name, summary(node_type));
+            writeln!(page, "- [`{name}`](#{}): {summary}", anchor(node_type))
+                .expect("text can be written to");
+        }
         page.push('\n');
-        page.push_str(&section(node_type));
+    }
+    for group in GROUPS {
+        writeln!(page, "# {}\n", group.title).expect("text can be written to");
+        for node_type in group.types {
+            page.push_str(&section(node_type));
+            page.push('\n');
+        }
     }
     page
 }
@@ -242,8 +244,7 @@ fn outcome(node_type: &NodeType) -> String {
 /// The JSON Schema of a flow file, for editors.
 pub fn flow_schema() -> Json {
     let mut generator = schemars::generate::SchemaSettings::draft07().into_generator();
-    let mut nodes: Vec<Json> = NODE_TYPES
-        .iter()
+    let mut nodes: Vec<Json> = node_types()
         .map(|node_type| node_schema(node_type, node_type.schema_in(&mut generator).to_value()))
         .collect();
     nodes.push(part_use_schema());
@@ -394,7 +395,7 @@ mod tests {
 
     #[test]
     fn every_example_does_something_and_fails_only_to_be_caught() {
-        for node_type in NODE_TYPES {
+        for node_type in node_types() {
             let name = node_type.name;
             let trace = run_example(node_type).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(trace.panics, [], "{name}");
@@ -424,7 +425,7 @@ mod tests {
                 .collect();
             assert_eq!(errors.is_empty(), is_valid, "{name}: {errors:#?}");
         };
-        for node_type in NODE_TYPES {
+        for node_type in node_types() {
             check(node_type.name, node_type.example, true);
             let wrong = node_type
                 .example

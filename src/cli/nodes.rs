@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::{Failure, Outcome};
 use crate::flow::diagnostic::did_you_mean;
-use crate::nodes::{NODE_TYPES, NodeType};
+use crate::nodes::{GROUPS, NodeType, node_types};
 use crate::reference;
 
 #[derive(clap::Args)]
@@ -43,12 +43,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         return Ok(Outcome::Good);
     }
     let name = arguments.node_type.join(" ");
-    let chosen: Vec<&NodeType> = NODE_TYPES
-        .iter()
+    let chosen: Vec<&NodeType> = node_types()
         .filter(|known| name.is_empty() || known.name == name)
         .collect();
     if chosen.is_empty() {
-        let hint = did_you_mean(&name, NODE_TYPES.iter().map(|known| known.name));
+        let hint = did_you_mean(&name, node_types().map(|known| known.name));
         let hint = hint.unwrap_or_else(|| "`tidegate nodes` lists them".into());
         eprintln!("tidegate: there is no node type `{name}`: {hint}");
         return Ok(Outcome::Bad);
@@ -59,17 +58,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             chosen.iter().map(|node_type| describe(node_type)).collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&descriptions)?)?;
     } else if name.is_empty() {
-        for node_type in chosen {
-            writeln!(
-                out,
-                "{:<12} {}",
-                node_type.name,
-                describe(node_type).summary
-            )?;
+        for group in GROUPS {
+            writeln!(out, "{}: {}", group.title, group.about)?;
+            for node_type in group.types {
+                let summary = reference::summary(node_type);
+                writeln!(out, "  {:<12} {summary}", node_type.name)?;
+            }
+            writeln!(out)?;
         }
         writeln!(
             out,
-            "\n`tidegate nodes TYPE` describes one, with its options and an example."
+            "`tidegate nodes TYPE` describes one, with its options and an example."
         )?;
     } else {
         for node_type in chosen {

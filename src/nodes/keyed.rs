@@ -50,10 +50,6 @@ impl<T> Keyed<T> {
         self.entries.swap_remove(key)
     }
 
-    pub(super) fn clear(&mut self) {
-        self.entries.clear();
-    }
-
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Text, &mut T)> {
         self.entries.iter_mut()
     }

@@ -629,7 +629,7 @@ fn build(graph: &Graph, device: &Arc<str>) -> Result<Vec<Slot>, BuildError> {
         .iter()
         .zip(watchers(graph))
         .map(|(node, watchers)| {
-            site.node = node.name.clone();
+            site.enter(node);
             Ok(Slot {
                 watchers,
                 is_tapped: false,

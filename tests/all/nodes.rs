@@ -23,7 +23,8 @@ fn json_is_an_array_of_objects_with_a_type() {
     let text = Ended::of(tidegate(&["nodes"])).stdout;
     for name in types {
         assert!(
-            text.lines().any(|line| line.starts_with(name)),
+            text.lines()
+                .any(|line| line.starts_with(&format!("  {name} "))),
             "no {name} in {text}"
         );
     }

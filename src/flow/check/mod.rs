@@ -21,7 +21,7 @@ use crate::flow::file::{self, FlowFile, WrittenNode, is_node_name};
 use crate::flow::graph::{Graph, GraphNode, Watching};
 use crate::flow::parts::{self, Expanded, Reference};
 use crate::message::{NodeId, Value};
-use crate::nodes::{NODE_TYPES, NodeType, Spec, Use, place_of};
+use crate::nodes::{NodeType, Spec, Use, node_types, place_of};
 
 /// Nodes that one flow may have, with its parts; a [`NodeId`] must fit into 16 bits.
 const MOST_NODES: usize = 65_535;
@@ -175,7 +175,7 @@ impl<'a> Checker<'_, 'a> {
     fn node(&mut self, node: &WrittenNode<'a>) -> CheckedNode {
         let type_name = node.node_type.get_ref();
         let Some(node_type) = NodeType::find(type_name) else {
-            let known = NODE_TYPES.iter().map(|node_type| node_type.name);
+            let known = node_types().map(|node_type| node_type.name);
             let help = did_you_mean(type_name, known.chain([parts::TYPE]))
                 .unwrap_or_else(|| "`tidegate nodes` lists the types".into());
             self.report.error(

@@ -229,6 +229,25 @@ fn a_part_is_used_several_times_with_its_own_parameters() {
 }
 
 #[test]
+fn javascript_in_a_part_sees_its_parameters_before_the_flows_variables() {
+    use crate::message::Timestamp;
+    use crate::nodes::testing::Run;
+    let flow = "[vars]\nunit = 'C'\ntop = 1\n\
+        [parts.p]\nvars = { top = 10 }\nout = 'f'\n\
+        [parts.p.nodes.f]\ntype = 'function'\nfrom = 'in'\ncode = 'return { payload: vars.top + vars.unit }'\n\
+        [nodes.source]\ntype = 'inject'\nevery = '10000d'\n\
+        [nodes.tested]\ntype = 'filter'\nfrom = 'source'\n\
+        [nodes.a]\ntype = 'part'\npart = 'p'\nfrom = 'tested'\n\
+        [nodes.b]\ntype = 'part'\npart = 'p'\nfrom = 'tested'\nwith = { top = 20 }\n\
+        [nodes.c]\ntype = 'function'\nfrom = 'tested'\ncode = 'return { payload: vars.top }'\n\
+        [nodes.sink]\ntype = 'debug'\nfrom = ['a', 'b', 'c']\n";
+    assert_eq!(problems(flow), [""; 0]);
+    let mut run = Run::flow(flow);
+    run.deliver(Timestamp::default(), 0.5.into());
+    assert_eq!(run.sent, ["\"10C\"", "\"20C\"", "1"]);
+}
+
+#[test]
 fn parts_may_use_parts_and_what_comes_out_is_found_through_both() {
     let outer = "[parts.twice]\nout = 'second'\n\
         [parts.twice.nodes.first]\ntype = 'part'\npart = 'scaled'\nfrom = 'in'\n\

@@ -60,19 +60,24 @@ struct Shared {
 
 impl Shared {
     fn new(ctx: &Ctx<'_>, variables: &Object, clock: Rc<Cell<f64>>) -> rquickjs::Result<Shared> {
-        let vars = object_to_js(ctx, variables)?;
-        let freeze: Function<'_> = ctx.eval("Object.freeze")?;
-        freeze.call::<_, ()>((vars.clone(),))?;
+        let vars = frozen(ctx, variables)?;
         let prelude: Function<'_> = ctx.eval(PRELUDE)?;
         let clock = Function::new(ctx.clone(), move || clock.get())?;
         let made: Array<'_> = prelude.call((clock,))?;
         let (from_parts, plain): (Function<'_>, Function<'_>) = (made.get(0)?, made.get(1)?);
         Ok(Shared {
-            vars: Persistent::save(ctx, vars),
+            vars,
             from_parts: Persistent::save(ctx, from_parts),
             plain: Persistent::save(ctx, plain),
         })
     }
+}
+
+fn frozen(ctx: &Ctx<'_>, variables: &Object) -> rquickjs::Result<Persistent<JsValue<'static>>> {
+    let vars = object_to_js(ctx, variables)?;
+    let freeze: Function<'_> = ctx.eval("Object.freeze")?;
+    freeze.call::<_, ()>((vars.clone(),))?;
+    Ok(Persistent::save(ctx, vars))
 }
 
 impl Sandbox {
@@ -101,6 +106,24 @@ impl Sandbox {
             context,
             work,
             now,
+        })
+    }
+
+    /// The same runtime for scripts that see other variables.
+    pub fn with_vars(&self, variables: &Object) -> Result<Sandbox, ScriptError> {
+        let vars = self.run(f64::NAN, |ctx| {
+            frozen(ctx, variables)
+                .catch(ctx)
+                .map_err(|error| self.in_words(error))
+        })?;
+        let shared = Shared {
+            vars,
+            from_parts: self.shared.from_parts.clone(),
+            plain: self.shared.plain.clone(),
+        };
+        Ok(Sandbox {
+            shared: Rc::new(shared),
+            ..self.clone()
         })
     }
 
