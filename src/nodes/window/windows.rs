@@ -288,7 +288,12 @@ impl<K: Kind> Windows<K> {
             }
             Some(next) => {
                 let settled_at = next.saturating_add(self.settings.lateness);
-                cx.wake_at(cx.now().mono_at(settled_at));
+                if earlier(settled_at, self.settings.lateness) < next {
+                    // Time ends before that.
+                    cx.cancel_wake();
+                } else {
+                    cx.wake_at(cx.now().mono_at(settled_at));
+                }
             }
         }
     }

@@ -1,9 +1,12 @@
-//! The node as a whole: results by hand for each kind, and random readings against a computation without any art.
+//! The node as a whole: what each kind sends, by hand, and its limits. Random readings are in [`random`].
 
+mod kinds;
+mod limits;
+mod options;
 mod random;
 
-use crate::message::Timestamp;
-use crate::nodes::testing::run_node_at;
+use crate::message::{Timestamp, Value};
+use crate::nodes::testing::{Run, run_node_at};
 
 fn check(options: &str, messages: &[(i64, f64)], expected: &[&str]) {
     let messages = messages
@@ -12,6 +15,7 @@ fn check(options: &str, messages: &[(i64, f64)], expected: &[&str]) {
     let sent = run_node_at(&format!("type = 'window'\n{options}"), messages);
     assert_eq!(sent, expected);
 }
+
 #[test]
 fn a_window_has_its_start_and_not_its_end() {
     check(
@@ -64,7 +68,6 @@ fn what_is_no_number_fails_and_leaves_the_window_alone() {
 
 /// Messages whose own time differs from the time at which they come.
 fn check_late(lateness: &str, arrivals: &[(i64, i64)], expected: &[&str]) {
-    use crate::nodes::testing::Run;
     let mut run = Run::new(&format!(
         "type = 'window'\nsize = '1s'\ncompute = ['count']\nlateness = '{lateness}'"
     ));
@@ -111,4 +114,21 @@ fn a_reading_from_the_future_opens_no_window() {
         &[(10_000, 70_000)],
         &[r#"{"count":1,"start":"1970-01-01T00:01:10.000Z","end":"1970-01"#],
     );
+}
+
+/// A window node to which messages come by and by.
+fn window(options: &str) -> Run {
+    Run::new(&format!("type = 'window'\n{options}"))
+}
+
+/// A message with the time at which it comes.
+fn deliver(run: &mut Run, topic: &str, ms: i64, value: impl Into<Value>) {
+    run.go_on_until(Timestamp::from_millis(ms));
+    run.deliver_on(topic, Timestamp::from_millis(ms), value.into());
+}
+
+/// What was sent and failed, without the parts of timestamps that are always the same.
+fn sent(run: &Run) -> Vec<String> {
+    let short = |text: &String| text.replace("1970-01-01T00:", "");
+    run.sent.iter().map(short).collect()
 }
