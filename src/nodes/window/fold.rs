@@ -1,0 +1,539 @@
+//! Statistics of constant size, computed as readings come.
+//!
+//! A [`Fold`] takes readings one at a time, and can take in the fold of later ones. Nothing is ever subtracted from it, so
+//! that what a huge reading has rounded away cannot stay missing after it has gone.
+//!
+//! Infinities and NaN come about where a result leaves the range of 64-bit floats; [`number`] makes them `null`.
+
+use std::time::Duration;
+
+use super::compute::Statistic;
+use crate::message::{Timestamp, Value};
+
+/// Count, sum, least and greatest, which cost next to nothing, and what further statistics need.
+#[derive(Clone, Debug)]
+pub(super) struct Fold {
+    count: u64,
+    sum: Sum,
+    min: f64,
+    max: f64,
+    trackers: Box<[Tracker]>,
+}
+
+impl Fold {
+    pub(super) fn new(trackers: &[Tracker]) -> Fold {
+        Fold {
+            count: 0,
+            sum: Sum::default(),
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            trackers: trackers.into(),
+        }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, time: Timestamp, value: f64) {
+        self.count += 1;
+        self.sum.add(value);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        for tracker in &mut self.trackers {
+            tracker.add(time, value);
+        }
+    }
+
+    /// Before the first reading: the value that holds from `start` until then.
+    pub(super) fn hold(&mut self, start: Timestamp, value: f64) {
+        for tracker in &mut self.trackers {
+            if let Tracker::Steps(steps) = tracker {
+                steps.add(start, value);
+            }
+        }
+    }
+
+    /// Takes in the fold of later readings, made with the same trackers.
+    pub(super) fn merge(&mut self, later: &Fold) {
+        self.count += later.count;
+        self.sum.merge(later.sum);
+        self.min = self.min.min(later.min);
+        self.max = self.max.max(later.max);
+        for (tracker, later) in self.trackers.iter_mut().zip(&later.trackers) {
+            tracker.merge(later);
+        }
+    }
+
+    /// The statistic of a window that ends at `end`, if it is kept here. There must have been a reading.
+    pub(super) fn read(&self, statistic: &Statistic, end: Timestamp) -> Option<Value> {
+        let count = self.count as f64;
+        Some(match statistic {
+            Statistic::Count => number(count),
+            Statistic::Sum => number(self.sum.value()),
+            // Rounding must not take the mean of equal readings out of their range.
+            Statistic::Mean => match self.sum.value() / count {
+                mean if mean.is_finite() => number(mean.clamp(self.min, self.max)),
+                _ => Value::Null,
+            },
+            Statistic::Min => number(self.min),
+            Statistic::Max => number(self.max),
+            Statistic::Range => number(self.max - self.min),
+            _ => self
+                .trackers
+                .iter()
+                .find_map(|tracker| tracker.read(statistic, end))?,
+        })
+    }
+}
+
+/// A number as a payload; `null` if it left the range of numbers.
+pub(super) fn number(number: f64) -> Value {
+    if number.is_finite() {
+        Value::Number(number)
+    } else {
+        Value::Null
+    }
+}
+
+/// A sum that carries what rounding cut off along, as Neumaier's does; here with Knuth's branchless two-sum (The Art of
+/// Computer Programming 2, 4.2.2).
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    rounded: f64,
+    cut_off: f64,
+}
+
+impl Sum {
+    #[inline]
+    fn add(&mut self, value: f64) {
+        let rounded = self.rounded + value;
+        let added = rounded - self.rounded;
+        self.cut_off += (self.rounded - (rounded - added)) + (value - added);
+        self.rounded = rounded;
+    }
+
+    fn merge(&mut self, other: Sum) {
+        self.add(other.rounded);
+        self.cut_off += other.cut_off;
+    }
+
+    fn value(self) -> f64 {
+        self.rounded + self.cut_off
+    }
+}
+
+/// What a statistic needs beyond count, sum, least and greatest. Several statistics may share one.
+#[derive(Clone, Debug)]
+pub(super) enum Tracker {
+    Ends(Ends),
+    Spread(Spread),
+    Trend(Trend),
+    Steps(Steps),
+}
+
+impl Tracker {
+    /// One that has seen nothing; none if the statistic needs no tracker.
+    pub(super) fn of(statistic: &Statistic) -> Option<Tracker> {
+        Some(match statistic {
+            Statistic::First | Statistic::Last => Tracker::Ends(Ends::default()),
+            Statistic::Stddev | Statistic::Variance => Tracker::Spread(Spread::default()),
+            Statistic::Slope => Tracker::Trend(Trend::default()),
+            Statistic::TimeWeightedMean => Tracker::Steps(Steps::of(Measure::Mean)),
+            Statistic::DurationAbove(limit) => Tracker::Steps(Steps::of(Measure::Above(*limit))),
+            Statistic::DurationBelow(limit) => Tracker::Steps(Steps::of(Measure::Below(*limit))),
+            _ => return None,
+        })
+    }
+
+    /// Whether readings must come in the order of their time.
+    pub(super) fn needs_order(&self) -> bool {
+        matches!(self, Tracker::Steps(_))
+    }
+
+    fn add(&mut self, time: Timestamp, value: f64) {
+        match self {
+            Tracker::Ends(ends) => ends.add(time, value),
+            Tracker::Spread(spread) => spread.add(value),
+            Tracker::Trend(trend) => trend.add(time, value),
+            Tracker::Steps(steps) => steps.add(time, value),
+        }
+    }
+
+    fn merge(&mut self, later: &Tracker) {
+        match (self, later) {
+            (Tracker::Ends(ends), Tracker::Ends(later)) => ends.merge(later),
+            (Tracker::Spread(spread), Tracker::Spread(later)) => spread.merge(later),
+            (Tracker::Trend(trend), Tracker::Trend(later)) => trend.merge(later),
+            (Tracker::Steps(steps), Tracker::Steps(later)) => steps.merge(later),
+            _ => debug_assert!(false, "the folds of one window node have the same trackers"),
+        }
+    }
+
+    /// The statistic, if it is this tracker's.
+    pub(super) fn read(&self, statistic: &Statistic, end: Timestamp) -> Option<Value> {
+        Some(match (self, statistic) {
+            (Tracker::Ends(ends), Statistic::First) => ends.value(0),
+            (Tracker::Ends(ends), Statistic::Last) => ends.value(1),
+            (Tracker::Spread(spread), Statistic::Variance) => number(spread.variance()),
+            (Tracker::Spread(spread), Statistic::Stddev) => number(spread.variance().sqrt()),
+            (Tracker::Trend(trend), Statistic::Slope) => number(trend.slope()),
+            (Tracker::Steps(steps), statistic) if steps.measure.is(statistic) => steps.result(end),
+            _ => return None,
+        })
+    }
+}
+
+/// The readings with the earliest and the latest time. Of several with the same time it is the first and the last to come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ends(Option<[(Timestamp, f64); 2]>);
+
+impl Ends {
+    fn add(&mut self, time: Timestamp, value: f64) {
+        self.merge(&Ends(Some([(time, value); 2])));
+    }
+
+    fn merge(&mut self, later: &Ends) {
+        let Some([later_first, later_last]) = later.0 else {
+            return;
+        };
+        let [first, last] = self.0.get_or_insert([later_first, later_last]);
+        if later_first.0 < first.0 {
+            *first = later_first;
+        }
+        if later_last.0 >= last.0 {
+            *last = later_last;
+        }
+    }
+
+    fn value(&self, place: usize) -> Value {
+        self.0.map_or(Value::Null, |ends| number(ends[place].1))
+    }
+}
+
+/// Welford's running variance (Technometrics 4, 1962).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spread {
+    count: f64,
+    mean: f64,
+    /// The sum of squared distances from the mean.
+    squares: f64,
+}
+
+impl Spread {
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        let distance = value - self.mean;
+        self.mean += distance / self.count;
+        self.squares += distance * (value - self.mean);
+    }
+
+    /// Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances (1979).
+    fn merge(&mut self, later: &Spread) {
+        let count = self.count + later.count;
+        if later.count == 0.0 {
+            return;
+        }
+        let distance = later.mean - self.mean;
+        let share = later.count / count;
+        self.squares += later.squares + distance * distance * self.count * share;
+        self.mean += distance * share;
+        self.count = count;
+    }
+
+    /// NaN, and so no number, for one reading.
+    fn variance(&self) -> f64 {
+        if self.count < 2.0 {
+            return f64::NAN;
+        }
+        self.squares / (self.count - 1.0)
+    }
+}
+
+/// The least-squares line of the values against time, with both taken from their running means.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trend {
+    count: f64,
+    /// The time of the first reading to come. Times are seconds from here, which keeps their digits.
+    origin: Timestamp,
+    mean_time: f64,
+    mean: f64,
+    /// The sum of squared distances of the times from their mean.
+    squares: f64,
+    /// The sum of products of the distances of times and values from their means.
+    products: f64,
+}
+
+impl Trend {
+    fn add(&mut self, time: Timestamp, value: f64) {
+        self.merge(&Trend {
+            count: 1.0,
+            origin: time,
+            mean: value,
+            ..Trend::default()
+        });
+    }
+
+    /// As with [`Spread::merge`].
+    fn merge(&mut self, later: &Trend) {
+        if self.count == 0.0 {
+            *self = *later;
+            return;
+        }
+        if later.count == 0.0 {
+            return;
+        }
+        let count = self.count + later.count;
+        let share = later.count / count;
+        let apart = seconds_between(self.origin, later.origin) + later.mean_time - self.mean_time;
+        let distance = later.mean - self.mean;
+        let weight = self.count * share;
+        self.squares += later.squares + apart * apart * weight;
+        self.products += later.products + apart * distance * weight;
+        self.mean_time += apart * share;
+        self.mean += distance * share;
+        self.count = count;
+    }
+
+    /// Per second; NaN, and so no number, if all readings have the same time.
+    fn slope(&self) -> f64 {
+        self.products / self.squares
+    }
+}
+
+fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
+    (i128::from(to.as_nanos()) - i128::from(from.as_nanos())) as f64 / 1e9
+}
+
+/// What a signal does that keeps each value until the next one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steps {
+    measure: Measure,
+    /// Where the first value begins, and the last value with its time.
+    held: Option<(Timestamp, Timestamp, f64)>,
+    /// How long values were held, or how long they lay beyond the limit.
+    total: Duration,
+    /// Of the values, each as heavy as it was long.
+    mean: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Measure {
+    Mean,
+    Above(f64),
+    Below(f64),
+}
+
+impl Measure {
+    fn is(self, statistic: &Statistic) -> bool {
+        match (self, statistic) {
+            (Measure::Mean, Statistic::TimeWeightedMean) => true,
+            (Measure::Above(limit), Statistic::DurationAbove(asked)) => limit == *asked,
+            (Measure::Below(limit), Statistic::DurationBelow(asked)) => limit == *asked,
+            _ => false,
+        }
+    }
+}
+
+impl Steps {
+    fn of(measure: Measure) -> Steps {
+        Steps {
+            measure,
+            held: None,
+            total: Duration::ZERO,
+            mean: 0.0,
+        }
+    }
+
+    /// A value from `time` on, which is not earlier than that of the last one.
+    fn add(&mut self, time: Timestamp, value: f64) {
+        self.hold_until(time);
+        let begin = self.held.map_or(time, |(begin, _, _)| begin);
+        self.held = Some((begin, time, value));
+    }
+
+    fn merge(&mut self, later: &Steps) {
+        let Some((later_begin, time, value)) = later.held else {
+            return;
+        };
+        self.hold_until(later_begin);
+        self.include(later.mean, later.total);
+        let begin = self.held.map_or(later_begin, |(begin, _, _)| begin);
+        self.held = Some((begin, time, value));
+    }
+
+    fn hold_until(&mut self, time: Timestamp) {
+        let Some((_, since, value)) = self.held else {
+            return;
+        };
+        let counts = match self.measure {
+            Measure::Mean => true,
+            Measure::Above(limit) => value > limit,
+            Measure::Below(limit) => value < limit,
+        };
+        if counts {
+            self.include(value, time.saturating_since(since));
+        }
+    }
+
+    fn include(&mut self, mean: f64, time: Duration) {
+        self.total = self.total.saturating_add(time);
+        if !time.is_zero() {
+            let share = time.as_secs_f64() / self.total.as_secs_f64();
+            self.mean += (mean - self.mean) * share;
+        }
+    }
+
+    /// A mean, or seconds. Where no time has passed the mean is the last value.
+    fn result(mut self, end: Timestamp) -> Value {
+        self.hold_until(end);
+        match (self.measure, self.held) {
+            (Measure::Mean, Some((_, _, value))) if self.total.is_zero() => number(value),
+            (Measure::Mean, _) => number(self.mean),
+            (Measure::Above(_) | Measure::Below(_), _) => number(self.total.as_secs_f64()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_millis(second * 1000)
+    }
+
+    /// The statistic of readings at (second, value), in a window that ends at `end`; whole, and merged from every two parts.
+    fn check(statistic: Statistic, readings: &[(i64, f64)], end: i64, expected: Option<f64>) {
+        let trackers: Vec<Tracker> = Tracker::of(&statistic).into_iter().collect();
+        for cut in 0..=readings.len() {
+            let mut parts = [Fold::new(&trackers), Fold::new(&trackers)];
+            for (place, (second, value)) in readings.iter().enumerate() {
+                parts[usize::from(place >= cut)].add(at(*second), *value);
+            }
+            let [mut whole, later] = parts;
+            whole.merge(&later);
+            let found = whole.read(&statistic, at(end)).expect("it is kept");
+            let expected = expected.map_or(Value::Null, Value::Number);
+            assert_eq!(
+                found, expected,
+                "{statistic:?} of {readings:?} cut at {cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sum_keeps_what_rounding_cuts_off() {
+        let check = |values: &[f64], expected| {
+            let readings: Vec<(i64, f64)> = values.iter().map(|value| (0, *value)).collect();
+            check(Statistic::Sum, &readings, 1, expected);
+        };
+        check(&[1.0, 1e100, 1.0, -1e100], Some(2.0));
+        check(&[0.1; 10], Some(1.0));
+        check(&[1e308, 1e308], None);
+    }
+
+    #[test]
+    fn a_mean_lies_among_its_readings() {
+        check(
+            Statistic::Mean,
+            &[(0, 0.1), (1, 0.1), (2, 0.1)],
+            3,
+            Some(0.1),
+        );
+        check(Statistic::Mean, &[(0, 1e308), (1, 1e308)], 3, None);
+        check(Statistic::Mean, &[(0, -1.0), (1, 2.0)], 3, Some(0.5));
+    }
+
+    #[test]
+    fn range_and_ends_go_by_value_and_time() {
+        let readings = [(5, 1.0), (3, -2.0), (9, 4.0), (3, 7.0), (9, 5.0)];
+        check(Statistic::Range, &readings, 10, Some(9.0));
+        check(Statistic::First, &readings, 10, Some(-2.0));
+        check(Statistic::Last, &readings, 10, Some(5.0));
+        check(Statistic::Range, &[(0, f64::MAX), (1, -f64::MAX)], 2, None);
+    }
+
+    #[test]
+    fn the_deviation_is_that_of_a_sample() {
+        let readings = [(0, 2.0), (1, 4.0), (2, 6.0)];
+        check(Statistic::Variance, &readings, 3, Some(4.0));
+        check(Statistic::Stddev, &readings, 3, Some(2.0));
+        check(Statistic::Stddev, &[(0, 2.0)], 3, None);
+        check(
+            Statistic::Stddev,
+            &[(0, 0.1), (1, 0.1), (2, 0.1)],
+            3,
+            Some(0.0),
+        );
+        // The textbook formula with a sum of squares has no digit right here.
+        let far = [
+            (0, 1e9 + 4.0),
+            (1, 1e9 + 7.0),
+            (2, 1e9 + 13.0),
+            (3, 1e9 + 16.0),
+        ];
+        check(Statistic::Variance, &far, 4, Some(30.0));
+        check(Statistic::Stddev, &[(0, 1e308), (1, -1e308)], 3, None);
+    }
+
+    #[test]
+    fn the_slope_is_per_second_also_long_after_1970() {
+        const NOW: i64 = 1_800_000_000;
+        let line = [(NOW, 3.0), (NOW + 1, 5.0), (NOW + 2, 7.0)];
+        check(Statistic::Slope, &line, NOW + 3, Some(2.0));
+        let backwards = [(NOW + 2, 7.0), (NOW + 1, 5.0), (NOW, 3.0)];
+        check(Statistic::Slope, &backwards, NOW + 3, Some(2.0));
+        check(Statistic::Slope, &[(NOW, 3.0)], NOW + 3, None);
+        check(Statistic::Slope, &[(NOW, 3.0), (NOW, 4.0)], NOW + 3, None);
+    }
+
+    #[test]
+    fn a_value_holds_until_the_next_and_the_last_one_until_the_end() {
+        let readings = [(0, 10.0), (2, 30.0), (6, 20.0)];
+        check(Statistic::TimeWeightedMean, &readings, 8, Some(22.5));
+        check(Statistic::DurationAbove(20.0), &readings, 8, Some(4.0));
+        check(Statistic::DurationBelow(20.0), &readings, 8, Some(2.0));
+        check(Statistic::DurationBelow(20.5), &readings, 8, Some(4.0));
+        check(Statistic::TimeWeightedMean, &[(3, 7.0)], 3, Some(7.0));
+        check(Statistic::DurationAbove(1.0), &[(3, 7.0)], 3, Some(0.0));
+    }
+
+    #[test]
+    fn what_was_held_before_counts_from_the_start() {
+        let trackers = [Statistic::TimeWeightedMean, Statistic::DurationAbove(2.0)];
+        let trackers = trackers.map(|it| Tracker::of(&it).expect("it needs one"));
+        let mut fold = Fold::new(&trackers);
+        fold.hold(at(10), 3.0);
+        fold.add(at(14), 1.0);
+        let read = |statistic| fold.read(&statistic, at(18));
+        assert_eq!(read(Statistic::TimeWeightedMean), Some(Value::Number(2.0)));
+        assert_eq!(
+            read(Statistic::DurationAbove(2.0)),
+            Some(Value::Number(4.0))
+        );
+        assert_eq!(read(Statistic::Count), Some(Value::Number(1.0)));
+    }
+
+    #[test]
+    fn the_ends_of_time_do_no_harm() {
+        let ends = [
+            Timestamp::from_nanos(i64::MIN),
+            Timestamp::from_nanos(i64::MAX),
+        ];
+        for statistic in [
+            Statistic::Slope,
+            Statistic::TimeWeightedMean,
+            Statistic::First,
+        ] {
+            let trackers: Vec<Tracker> = Tracker::of(&statistic).into_iter().collect();
+            let mut fold = Fold::new(&trackers);
+            for (time, value) in ends.into_iter().zip([1.0, 2.0]) {
+                fold.add(time, value);
+            }
+            let read = fold.read(&statistic, ends[1]).expect("it is kept");
+            assert!(read.as_number().is_some(), "{statistic:?}: {read}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a node's windows keep, and what their results are made of.
+
+use super::compute::{Entry, Statistic};
+use super::fold::{Fold, Tracker};
+use super::tally::{Tallies, Tally};
+use crate::message::{Text, Timestamp, Value};
+
+/// What `compute` asks for, and what has to be kept for that: no more.
+pub(super) struct Plan {
+    /// Each with its name in the result.
+    results: Vec<(Text, Statistic)>,
+    trackers: Vec<Tracker>,
+    tallies: Vec<Tally>,
+    start_name: Text,
+    end_name: Text,
+    key_name: Text,
+    state_name: Text,
+}
+
+/// What a window has kept of its readings.
+#[derive(Clone, Debug)]
+pub(super) struct Gathered {
+    pub(super) fold: Fold,
+    pub(super) tallies: Tallies,
+}
+
+impl Gathered {
+    #[inline]
+    pub(super) fn add(&mut self, time: Timestamp, value: f64) {
+        self.fold.add(time, value);
+        self.tallies.add(value);
+    }
+}
+
+/// What a result says of its window.
+pub(super) struct Stretch<'a> {
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+    pub(super) key: Option<&'a Text>,
+    pub(super) state: Option<Value>,
+}
+
+impl Plan {
+    /// Percentiles are exact however many readings there are, where `is_exact` says so.
+    pub(super) fn new(compute: &[Entry], is_exact: bool) -> Plan {
+        let mut trackers: Vec<Tracker> = Vec::new();
+        let mut tallies: Vec<Tally> = Vec::new();
+        for Entry { statistic, .. } in compute {
+            let is_kept = trackers
+                .iter()
+                .any(|tracker| tracker.read(statistic, Timestamp::default()).is_some())
+                || tallies.iter().any(|tally| tally.read(statistic).is_some());
+            if !is_kept {
+                trackers.extend(Tracker::of(statistic));
+                tallies.extend(Tally::of(statistic, is_exact));
+            }
+        }
+        let results = compute
+            .iter()
+            .map(|entry| (entry.name.as_str().into(), entry.statistic.clone()))
+            .collect();
+        Plan {
+            results,
+            trackers,
+            tallies,
+            start_name: "start".into(),
+            end_name: "end".into(),
+            key_name: "key".into(),
+            state_name: "state".into(),
+        }
+    }
+
+    /// Whether readings must come in the order of their time.
+    pub(super) fn needs_order(&self) -> bool {
+        self.trackers.iter().any(Tracker::needs_order)
+    }
+
+    /// Of no readings yet.
+    pub(super) fn fold(&self) -> Fold {
+        Fold::new(&self.trackers)
+    }
+
+    pub(super) fn tallies(&self) -> Tallies {
+        Tallies::new(&self.tallies)
+    }
+
+    pub(super) fn gathered(&self) -> Gathered {
+        Gathered {
+            fold: self.fold(),
+            tallies: self.tallies(),
+        }
+    }
+
+    /// The payload of a result.
+    pub(super) fn payload(&self, fold: &Fold, tallies: &Tallies, stretch: Stretch<'_>) -> Value {
+        let statistics = self.results.iter().map(|(name, statistic)| {
+            let value = fold.read(statistic, stretch.end);
+            let value = value.or_else(|| tallies.read(statistic));
+            (name.clone(), value.unwrap_or_default())
+        });
+        let text = |time: Timestamp| Value::Text(time.to_string().into());
+        let bounds = [
+            (self.start_name.clone(), text(stretch.start)),
+            (self.end_name.clone(), text(stretch.end)),
+        ];
+        let key = stretch
+            .key
+            .map(|key| (self.key_name.clone(), Value::Text(key.clone())));
+        let state = stretch.state.map(|state| (self.state_name.clone(), state));
+        Value::object(statistics.chain(bounds).chain(key).chain(state))
+    }
+}

@@ -1,0 +1,214 @@
+//! Sliding windows: at each reading, the statistics of those of the last `size`.
+//!
+//! Readings leave in the order in which they came, and a [`Fold`] forgets nothing. So there are folds of what is left: the
+//! older readings are cut into blocks, and `heads` holds for each cut the fold from there to the newest reading there was
+//! when the cuts were made; `tail` is the fold of what has come since. A result is the fold of the part of a block before
+//! the first cut, one head, and the tail. When the last older reading has left, the cuts are made anew. (Two stacks as
+//! of Tangwongsan, Hirzel, Schneider: Low-Latency Sliding-Window Aggregation, DEBS 2017; thinned out to spare memory.)
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::fold::Fold;
+use super::plan::{Plan, Stretch};
+use super::tally::{Tallies, too_many_distinct};
+use super::windows::{Answer, Here, Kind, Reading, earlier};
+use crate::flow::options::Span;
+use crate::message::Timestamp;
+
+/// Readings that the windows of all keys of one node may have.
+const MOST_READINGS: usize = 1_000_000;
+/// Readings between two cuts: so many at most are folded again for each result.
+const BLOCK: usize = 64;
+
+pub(super) struct Sliding {
+    size: Duration,
+    /// Readings that one key may have.
+    most: usize,
+    /// Readings of all keys.
+    readings: usize,
+}
+
+/// What is kept for a key.
+pub(super) struct Kept {
+    slide: Option<Slide>,
+    /// The last value that left.
+    held: Option<f64>,
+    settled: Timestamp,
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept {
+            slide: None,
+            held: None,
+            settled: Timestamp::from_nanos(i64::MIN),
+        }
+    }
+}
+
+/// The readings of one key, in the order of time.
+pub(super) struct Slide {
+    readings: VecDeque<(Timestamp, f64)>,
+    /// How many of them, from the first, the heads are about.
+    older: usize,
+    /// One for each whole block of them, that of the last block first.
+    heads: Vec<Fold>,
+    tail: Fold,
+    tallies: Tallies,
+}
+
+impl Sliding {
+    pub(super) fn new(size: Duration, most: usize) -> Sliding {
+        Sliding {
+            size,
+            most,
+            readings: 0,
+        }
+    }
+}
+
+impl Slide {
+    fn new(plan: &Plan) -> Slide {
+        Slide {
+            readings: VecDeque::new(),
+            older: 0,
+            heads: Vec::new(),
+            tail: plan.fold(),
+            tallies: plan.tallies(),
+        }
+    }
+
+    fn push(&mut self, time: Timestamp, value: f64) {
+        self.readings.push_back((time, value));
+        self.tail.add(time, value);
+        self.tallies.add(value);
+    }
+
+    /// Takes the first reading out if it is not later than that.
+    fn pop_until(&mut self, time: Timestamp, plan: &Plan) -> Option<f64> {
+        let (_, value) = *self.readings.front().filter(|first| first.0 <= time)?;
+        if self.older == 0 {
+            self.cut(plan);
+        }
+        self.readings.pop_front();
+        self.older -= 1;
+        self.heads.truncate(self.older / BLOCK);
+        self.tallies.remove(value);
+        Some(value)
+    }
+
+    /// Makes all readings older ones.
+    fn cut(&mut self, plan: &Plan) {
+        self.older = self.readings.len();
+        self.tail = plan.fold();
+        self.heads.clear();
+        let mut end = self.older;
+        while end >= BLOCK {
+            let mut head = fold(plan, &self.readings, end - BLOCK..end);
+            if let Some(later) = self.heads.last() {
+                head.merge(later);
+            }
+            self.heads.push(head);
+            end -= BLOCK;
+        }
+    }
+
+    /// The fold of all readings, with a value held before them from `start` on.
+    fn whole(&self, plan: &Plan, start: Timestamp, held: Option<f64>) -> Fold {
+        let mut whole = plan.fold();
+        if let Some(held) = held {
+            whole.hold(start, held);
+        }
+        whole.merge(&fold(plan, &self.readings, 0..self.older % BLOCK));
+        if let Some(head) = self.heads.last() {
+            whole.merge(head);
+        }
+        whole.merge(&self.tail);
+        whole
+    }
+}
+
+fn fold(
+    plan: &Plan,
+    readings: &VecDeque<(Timestamp, f64)>,
+    places: std::ops::Range<usize>,
+) -> Fold {
+    let mut fold = plan.fold();
+    for (time, value) in readings.range(places) {
+        fold.add(*time, *value);
+    }
+    fold
+}
+
+impl Kind for Sliding {
+    type Kept = Kept;
+
+    fn settled_until(&self, kept: &Kept) -> Timestamp {
+        kept.settled
+    }
+
+    fn take(
+        &mut self,
+        kept: &mut Kept,
+        reading: Reading,
+        here: &Here<'_>,
+    ) -> Result<Option<Answer>, String> {
+        let Reading { time, number, .. } = reading;
+        let start = earlier(time, self.size);
+        let slide = kept.slide.get_or_insert_with(|| Slide::new(here.plan));
+        while let Some(value) = slide.pop_until(start, here.plan) {
+            self.readings -= 1;
+            kept.held = Some(value);
+        }
+        if slide.readings.len() >= self.most {
+            return Err(format!(
+                "the last {} have {} readings already: raise `most`, or lower `size`",
+                Span(self.size),
+                self.most
+            ));
+        }
+        if self.readings >= MOST_READINGS {
+            return Err(format!(
+                "the windows of all keys have {MOST_READINGS} readings already: lower `size` or `most_keys`"
+            ));
+        }
+        if slide.tallies.is_full_for(number) {
+            return Err(too_many_distinct());
+        }
+        slide.push(time, number);
+        self.readings += 1;
+        kept.settled = time;
+        let stretch = Stretch {
+            start,
+            end: time,
+            key: here.key,
+            state: None,
+        };
+        let whole = slide.whole(here.plan, start, kept.held);
+        Ok(Some(Answer {
+            payload: here.plan.payload(&whole, &slide.tallies, stretch),
+            topic: reading.topic,
+            end: time,
+        }))
+    }
+
+    fn is_open(&self, kept: &Kept) -> bool {
+        kept.slide.is_some()
+    }
+
+    /// When the last reading leaves.
+    fn due(&self, kept: &Kept) -> Option<Timestamp> {
+        let slide = kept.slide.as_ref()?;
+        let last = slide.readings.back().map_or(kept.settled, |last| last.0);
+        Some(last.saturating_add(self.size))
+    }
+
+    /// Nothing is left but the last value; nothing is sent.
+    fn close(&mut self, kept: &mut Kept, _: &Here<'_>) -> Option<Answer> {
+        let slide = kept.slide.take()?;
+        self.readings -= slide.readings.len();
+        kept.held = slide.readings.back().map(|last| last.1).or(kept.held);
+        None
+    }
+}
