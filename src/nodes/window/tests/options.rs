@@ -140,7 +140,7 @@ fn compute_names_what_there_is_and_nothing_twice() {
     check(
         "size = '1s'\ncompute = ['maxx']",
         &[
-            "error: `compute`: unknown variant `maxx`, expected one of `count`, `sum`, `mean`, `min`, `max`, `range`, `first`, `last`, `stddev`, `variance`, `slope`, `median`, `p95`, `time_weighted_mean`, `duration_above(25)`, `duration_below(3)`, `distinct`, `histogram(0, 10, 20)` (did you mean `max`?)",
+            "error: `compute`: `maxx` is not known here, there is `count`, `sum`, `mean`, `min`, `max`, `range`, `first`, `last`, `stddev`, `variance`, `slope`, `median`, `p95`, `time_weighted_mean`, `duration_above(25)`, `duration_below(3)`, `distinct`, `histogram(0, 10, 20)` (did you mean `max`?)",
         ],
     );
 }
