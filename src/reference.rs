@@ -256,6 +256,7 @@ pub fn flow_schema() -> Json {
         "node".to_owned(),
         json!({ "type": "object", "required": ["type"], "oneOf": nodes }),
     );
+    definitions.insert("from".to_owned(), from_schema());
     definitions.insert(
         "nodes".to_owned(),
         json!({
@@ -312,7 +313,7 @@ fn node_schema(node_type: &NodeType, mut schema: Json) -> Json {
     );
     required.push("type".into());
     if node_type.has_input {
-        properties.insert("from".to_owned(), from_schema());
+        properties.insert("from".to_owned(), json!({ "$ref": "#/definitions/from" }));
         required.push("from".into());
     }
     json!({
@@ -344,7 +345,7 @@ fn part_use_schema() -> Json {
         "properties": {
             "type": { "const": parts::TYPE, "description": "Uses a part of this flow: its nodes are put in here." },
             "part": { "type": "string", "pattern": NAME, "description": "The part's name: [parts.NAME]." },
-            "from": from_schema(),
+            "from": { "$ref": "#/definitions/from" },
             "with": { "type": "object", "description": "Values for the part's parameters. Default: those in its `vars`." },
         },
         "required": ["type", "part"],
