@@ -198,11 +198,7 @@ fn no_bytes_upset_the_broker() {
 #[ignore = "for scripts/fuzz.sh"]
 fn write_seeds() {
     let corpus = std::env::var("FUZZ_CORPUS").expect("FUZZ_CORPUS says where to write");
-    let mut words = vec![
-        "[nodes.a]\\n".to_owned(),
-        "type = ".into(),
-        "from = ".into(),
-    ];
+    let mut words = vec!["[nodes.a]".to_owned(), "type = ".into(), "from = ".into()];
     for node_type in node_types() {
         words.push(format!("'{}'", node_type.name));
         let options = schema(node_type)["properties"].as_object();

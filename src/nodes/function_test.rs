@@ -234,8 +234,16 @@ fn what_is_no_message_fails_with_what_to_write() {
         " returned a Promise: a function answers at once; there is nothing to wait for",
     );
     check(
+        "(async () => { await 1; while (true); })(); return msg;",
+        " left something for later (by `async`, `await` or `import`), which is not done: there is nothing to wait for",
+    );
+    check(
+        "import('x'); return msg;",
+        " left something for later (by `async`, `await` or `import`), which is not done: there is nothing to wait for",
+    );
+    check(
         "return (async () => msg)();",
-        ", line 1, column 21: async functions cannot run here: a function answers at once; there is nothing to wait for",
+        " returned a Promise: a function answers at once; there is nothing to wait for",
     );
     check(
         "const all = []; for (let i = 0; i < 200; i++) all.push({ payload: new Array(1000).fill(0) }); return [all];",

@@ -156,11 +156,7 @@ impl FunctionBody {
 
     /// Whether a function with this body can see a field of `msg`.
     pub(super) fn sees(&self, field: &str) -> bool {
-        self.looks_at_whole_message() || self.mentions(field)
-    }
-
-    pub(super) fn mentions(&self, name: &str) -> bool {
-        mentions(&self.0, name)
+        self.looks_at_whole_message() || mentions(&self.0, field)
     }
 
     /// Whether the text does more with `msg` than to name a field of it, or to return it. Then it may see any field.

@@ -372,10 +372,12 @@ mod tests {
         ] {
             check(text, "text cannot be turned into code");
         }
+        check("(async () => 1).constructor('return 1')()", "text cannot");
         check(
-            "(async () => 1).constructor('return 1')()",
-            "not a function",
+            "(async function* () {}).constructor('yield 1')()",
+            "text cannot",
         );
+        check("(async () => 1)()", "a promise, which cannot be");
         check("2n ** 100n", "no BigInts");
         check("BigInt(2)", "not defined");
         check("import('x')", "promise");
@@ -394,6 +396,24 @@ mod tests {
                 Ok(Value::from("undefined")),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_left_for_later_goes_and_is_not_blamed_on_others() {
+        let sandbox = Sandbox::new(&Object::new()).expect("a sandbox");
+        let run = |text: &str| {
+            let expression = Expression::parse(text).expect("valid");
+            let compiled = sandbox.compile(&expression, &[])?;
+            compiled.value(&message(Value::Null))
+        };
+        for text in [
+            "import('x') && 1",
+            "(() => { const f = async () => { await 0; f(); }; f(); return 1; })()",
+            "(() => { const f = async () => { await 0; f(); f(); }; f(); return 1; })()",
+        ] {
+            assert_eq!(run(text), Err(ScriptError::Later), "{text}");
+            assert_eq!(run("1 + 1"), Ok(Value::Number(2.0)), "after {text}");
         }
     }
 

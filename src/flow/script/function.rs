@@ -189,8 +189,6 @@ impl Function {
         let name = text.strip_suffix(" is not defined").unwrap_or_default();
         let text = if let Some(remedy) = FunctionBody::remedy(name) {
             format!("there is no `{name}` here: {remedy}")
-        } else if text == "not a function" && self.body.mentions("async") {
-            "async functions cannot run here: a function answers at once; there is nothing to wait for".into()
         } else {
             text
         };

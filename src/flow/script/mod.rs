@@ -39,6 +39,10 @@ pub enum ScriptError {
         sandbox::MEMORY_LIMIT / 1024 / 1024
     )]
     TooMuchMemory,
+    #[error(
+        "JavaScript left something for later (by `async`, `await` or `import`), which is not done: there is nothing to wait for"
+    )]
+    Later,
     #[error("{0}; what is in `state` took most of it, so `state` is as at the start again")]
     StateTooLarge(Box<ScriptError>),
     #[error("JavaScript gave back {0}, which cannot be a payload")]

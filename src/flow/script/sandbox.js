@@ -135,12 +135,13 @@
   };
   define(Code, "prototype", Function.prototype);
   const kinds = [() => {}, function* () {}, async () => {}, async function* () {}];
-  const prototypes = kinds.map((kind) => Object.getPrototypeOf(kind)).filter((prototype) => prototype !== null);
+  const prototypes = kinds.map((kind) => Object.getPrototypeOf(kind));
   for (const prototype of prototypes) define(prototype, "constructor", Code);
   globalThis.Function = Code;
   globalThis.eval = Code;
   delete globalThis.BigInt;
-  delete globalThis.queueMicrotask;
+  for (const name of ["Promise", "queueMicrotask"]) delete globalThis[name];
+  delete Array.fromAsync;
 
   // What one script set here, the errors of the others would show.
   delete Error.prepareStackTrace;
@@ -196,11 +197,11 @@
   };
   const seen = new Set();
   // What no name leads to.
-  const iterators = [
-    [].values(), "".matchAll(/x/g), ""[Symbol.iterator](), new Map().entries(), new Set().values(),
+  const unnamed = [
+    (async () => {})(), [].values(), "".matchAll(/x/g), ""[Symbol.iterator](), new Map().entries(), new Set().values(),
     [].values().map(() => {}), Iterator.from({ next() {} }), Iterator.concat(),
   ];
-  for (const hidden of [...prototypes, ...iterators.map((iterator) => Object.getPrototypeOf(iterator))]) freeze(hidden, seen);
+  for (const hidden of [...prototypes, ...unnamed.map((object) => Object.getPrototypeOf(object))]) freeze(hidden, seen);
   freeze(globalThis, seen);
 
   return [

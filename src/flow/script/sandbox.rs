@@ -22,7 +22,7 @@ const STACK_LIMIT: usize = 256 * 1024;
 const WORK_LIMIT: u32 = 500;
 /// Characters of an exception's message that are told.
 const LONGEST_MESSAGE: usize = 300;
-/// Jobs that are looked at when memory has run out; scripts have hardly a way to leave any.
+/// Jobs (what follows an `await`) that are done away with at once.
 const MOST_JOBS: usize = 10_000;
 /// What makes a new runtime safe to use.
 const PRELUDE: &str = include_str!("sandbox.js");
@@ -36,6 +36,8 @@ type Intrinsics = (
     intrinsic::Json,
     intrinsic::MapSet,
     intrinsic::Date,
+    // Nothing waits here, but QuickJS loses memory for each async function that it makes without.
+    intrinsic::Promise,
 );
 
 /// One JavaScript runtime with its limits. Not for use from several threads.
@@ -135,11 +137,16 @@ impl Sandbox {
     ) -> Result<T, ScriptError> {
         self.work.set(WORK_LIMIT);
         self.now.set(now);
+        let had_jobs = self.context.runtime().is_job_pending();
         let outcome = self.context.with(|ctx| part(&ctx));
-        if matches!(outcome, Err(ScriptError::TooMuchMemory)) {
+        let has_jobs = self.context.runtime().is_job_pending();
+        if has_jobs || matches!(outcome, Err(ScriptError::TooMuchMemory)) {
             self.clear_away();
         }
-        outcome
+        match outcome {
+            Ok(_) if has_jobs && !had_jobs => Err(ScriptError::Later),
+            outcome => outcome,
+        }
     }
 
     /// Evaluates a source whose second line is the first one of a text by the flow's author.
@@ -213,9 +220,10 @@ impl Sandbox {
         used as f64 / MEMORY_LIMIT as f64
     }
 
-    /// After memory ran out: what nobody can reach any more goes at once.
+    /// Does away with jobs, and with what nobody can reach any more.
     pub(super) fn clear_away(&self) {
-        self.work.set(WORK_LIMIT);
+        // A job can only be got rid of by running it; so it is not to get far.
+        self.work.set(1);
         self.context.with(|ctx| {
             let mut jobs = 0;
             while jobs < MOST_JOBS && ctx.execute_pending_job() {
