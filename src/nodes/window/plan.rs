@@ -110,3 +110,60 @@ impl Plan {
         Value::object(statistics.chain(bounds).chain(key).chain(state))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_asked_for_is_kept_and_only_once() {
+        let check = |statistics: &[Statistic], trackers: usize, tallies: usize| {
+            let entries: Vec<Entry> = statistics
+                .iter()
+                .map(|statistic| Entry {
+                    name: format!("{statistic:?}"),
+                    statistic: statistic.clone(),
+                })
+                .collect();
+            let plan = Plan::new(&entries, false);
+            let kept = (plan.trackers.len(), plan.tallies.len());
+            assert_eq!(kept, (trackers, tallies), "{statistics:?}");
+        };
+        check(
+            &[
+                Statistic::Count,
+                Statistic::Sum,
+                Statistic::Mean,
+                Statistic::Range,
+            ],
+            0,
+            0,
+        );
+        check(&[Statistic::First, Statistic::Last], 1, 0);
+        check(&[Statistic::Stddev, Statistic::Variance], 1, 0);
+        check(
+            &[Statistic::Percentile(1.0), Statistic::Percentile(99.0)],
+            0,
+            1,
+        );
+        check(
+            &[Statistic::DurationAbove(1.0), Statistic::DurationAbove(2.0)],
+            2,
+            0,
+        );
+        check(
+            &[Statistic::DurationAbove(1.0), Statistic::DurationBelow(1.0)],
+            2,
+            0,
+        );
+        check(
+            &[
+                Statistic::Histogram(vec![1.0]),
+                Statistic::Histogram(vec![2.0]),
+            ],
+            0,
+            2,
+        );
+        check(&[Statistic::Slope, Statistic::Distinct], 1, 1);
+    }
+}

@@ -399,6 +399,8 @@ fn random_readings_have_the_results_of_the_definition() {
         Kind::Aligned { size: 1, hop: 1 },
         Kind::Sliding { size: 1000 },
         Kind::Sliding { size: 20_000 },
+        // More than two blocks of readings between two cuts.
+        Kind::Sliding { size: 60_000 },
         Kind::Session {
             gap: 150,
             longest: 1_000,
