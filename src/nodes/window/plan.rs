@@ -1,8 +1,9 @@
 //! What a node's windows keep, and what their results are made of.
 
 use super::compute::{Entry, Statistic};
-use super::fold::{Fold, Tracker};
+use super::fold::Fold;
 use super::tally::{Tallies, Tally};
+use super::trackers::Tracker;
 use crate::message::{Text, Timestamp, Value};
 
 /// What `compute` asks for, and what has to be kept for that: no more.

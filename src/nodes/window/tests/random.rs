@@ -288,7 +288,7 @@ impl Expected {
 
 fn check(kind: Kind, compute: &[&str], seed: u64) {
     let mut random = Random(seed);
-    let (has_keys, style) = (seed % 2 == 0, random.below(4));
+    let (has_keys, style) = (seed.is_multiple_of(2), random.below(4));
     let lateness = [0, 50, 700][random.below(3) as usize];
     let names: Vec<String> = compute.iter().map(|name| format!("'{name}'")).collect();
     let mut run = Run::new(&format!(
