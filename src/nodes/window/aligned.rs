@@ -22,20 +22,12 @@ pub(super) struct Aligned {
 }
 
 /// What is kept for a key.
+#[derive(Default)]
 pub(super) struct Kept {
     /// In the order of time; one, or a few while late messages are waited for or windows overlap.
     open: VecDeque<Open>,
     /// The last reading, if readings come by their time.
     last: Option<(Timestamp, f64)>,
-}
-
-impl Default for Kept {
-    fn default() -> Kept {
-        Kept {
-            open: VecDeque::new(),
-            last: None,
-        }
-    }
 }
 
 pub(super) struct Open {

@@ -35,7 +35,11 @@ impl Intake {
     ) -> Result<Intake, BuildError> {
         let compile = |expression: &Expression| site.compile(expression);
         Ok(Intake {
-            value: value.map(compile).transpose()?,
+            // The payload itself needs no JavaScript.
+            value: value
+                .filter(|value| value.text().trim() != "payload")
+                .map(compile)
+                .transpose()?,
             by: match by {
                 None => By::Nothing,
                 Some(by) if by.text().trim() == "topic" => By::Topic,

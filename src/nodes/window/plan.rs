@@ -1,8 +1,9 @@
 //! What a node's windows keep, and what their results are made of.
 
 use super::compute::{Entry, Statistic};
-use super::fold::{Fold, Tracker};
+use super::fold::Fold;
 use super::tally::{Tallies, Tally};
+use super::trackers::Tracker;
 use crate::message::{Text, Timestamp, Value};
 
 /// What `compute` asks for, and what has to be kept for that: no more.
@@ -108,5 +109,62 @@ impl Plan {
             .map(|key| (self.key_name.clone(), Value::Text(key.clone())));
         let state = stretch.state.map(|state| (self.state_name.clone(), state));
         Value::object(statistics.chain(bounds).chain(key).chain(state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_asked_for_is_kept_and_only_once() {
+        let check = |statistics: &[Statistic], trackers: usize, tallies: usize| {
+            let entries: Vec<Entry> = statistics
+                .iter()
+                .map(|statistic| Entry {
+                    name: format!("{statistic:?}"),
+                    statistic: statistic.clone(),
+                })
+                .collect();
+            let plan = Plan::new(&entries, false);
+            let kept = (plan.trackers.len(), plan.tallies.len());
+            assert_eq!(kept, (trackers, tallies), "{statistics:?}");
+        };
+        check(
+            &[
+                Statistic::Count,
+                Statistic::Sum,
+                Statistic::Mean,
+                Statistic::Range,
+            ],
+            0,
+            0,
+        );
+        check(&[Statistic::First, Statistic::Last], 1, 0);
+        check(&[Statistic::Stddev, Statistic::Variance], 1, 0);
+        check(
+            &[Statistic::Percentile(1.0), Statistic::Percentile(99.0)],
+            0,
+            1,
+        );
+        check(
+            &[Statistic::DurationAbove(1.0), Statistic::DurationAbove(2.0)],
+            2,
+            0,
+        );
+        check(
+            &[Statistic::DurationAbove(1.0), Statistic::DurationBelow(1.0)],
+            2,
+            0,
+        );
+        check(
+            &[
+                Statistic::Histogram(vec![1.0]),
+                Statistic::Histogram(vec![2.0]),
+            ],
+            0,
+            2,
+        );
+        check(&[Statistic::Slope, Statistic::Distinct], 1, 1);
     }
 }

@@ -4,10 +4,10 @@ use std::mem::size_of;
 use std::time::Duration;
 
 use super::super::aligned::{self, Aligned};
-use super::super::fold::Tracker;
 use super::super::keys::Slot;
 use super::super::runs::{self, Runs};
 use super::super::sliding;
+use super::super::trackers::Tracker;
 use super::super::waiting::MOST_WAITING;
 use super::super::windows::{Kind, Reading};
 use super::{deliver, sent, window};

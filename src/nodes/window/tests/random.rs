@@ -288,7 +288,7 @@ impl Expected {
 
 fn check(kind: Kind, compute: &[&str], seed: u64) {
     let mut random = Random(seed);
-    let (has_keys, style) = (seed % 2 == 0, random.below(4));
+    let (has_keys, style) = (seed.is_multiple_of(2), random.below(4));
     let lateness = [0, 50, 700][random.below(3) as usize];
     let names: Vec<String> = compute.iter().map(|name| format!("'{name}'")).collect();
     let mut run = Run::new(&format!(
@@ -399,6 +399,8 @@ fn random_readings_have_the_results_of_the_definition() {
         Kind::Aligned { size: 1, hop: 1 },
         Kind::Sliding { size: 1000 },
         Kind::Sliding { size: 20_000 },
+        // More than two blocks of readings between two cuts.
+        Kind::Sliding { size: 60_000 },
         Kind::Session {
             gap: 150,
             longest: 1_000,
