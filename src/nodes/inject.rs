@@ -337,6 +337,31 @@ mod tests {
     }
 
     #[test]
+    fn a_day_with_23_or_25_hours_has_each_fixed_time_once() {
+        let at_half_past_two = "schedule = '30 2 * * *'\ntime_zone = 'Europe/Berlin'";
+        check_schedule(
+            at_half_past_two,
+            "2026-03-28T00:00:00Z",
+            &[(72, 0)],
+            &[
+                "2026-03-28T01:30:00.000Z",
+                "2026-03-29T01:00:00.000Z",
+                "2026-03-30T00:30:00.000Z",
+            ],
+        );
+        check_schedule(
+            at_half_past_two,
+            "2026-10-24T00:00:00Z",
+            &[(72, 0)],
+            &[
+                "2026-10-24T00:30:00.000Z",
+                "2026-10-25T00:30:00.000Z",
+                "2026-10-26T01:30:00.000Z",
+            ],
+        );
+    }
+
+    #[test]
     fn a_short_step_of_the_clock_leaves_nothing_out_and_a_long_one_does() {
         let daily = "schedule = '0 6 * * *'";
         let start = "2026-11-20T03:00:00Z";
