@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, excerpt};
 
@@ -76,6 +77,23 @@ impl ClockSetting {
         let step = u64::try_from(self.offset - before.offset).ok()?;
         let step = Duration::from_nanos(step);
         (!step.is_zero() && step <= span && step >= span / 10).then_some(step)
+    }
+
+    /// Refuses a span between two readings that the clock was set within: how much time passed is not known.
+    pub(super) fn kept_or_fail(
+        self,
+        before: ClockSetting,
+        span: Duration,
+        cx: &mut Context<'_>,
+    ) -> Option<()> {
+        let Some(step) = self.step_within(before, span) else {
+            return Some(());
+        };
+        let step = Span(step);
+        cx.fail(format!(
+            "the clock was set ahead by {step} since the last reading: how much later this one is, is not known"
+        ));
+        None
     }
 }
 
