@@ -17,7 +17,8 @@ use crate::runtime::node::{Context, Node};
 /// Collects messages, per topic, and sends their payloads as one list: after `count` messages, or each `every`, or whichever
 /// comes first.
 ///
-/// The list has the time and the headers of its last message. `every` is monotonic time and begins with a message; what has
+/// The list has the time and the headers of its last message, but for `headers.parts`: it is no part of what `split` took
+/// apart. `every` is monotonic time and begins with a message; what has
 /// come by its end goes out, for each topic; a stretch without a message sends nothing. Without `count` a list is also sent
 /// when it has 10,000 payloads. At most 10,000 topics are remembered, and over all of them 100,000 values and 4 MiB of text;
 /// messages beyond that fail.
@@ -180,6 +181,7 @@ impl Node for Collector {
             let (payload, freed) = collected.take(self.overlap);
             self.size = self.size.minus(freed);
             message.payload = payload;
+            parts::leave_whole(message);
             return cx.pass(0);
         }
         message.payload = Value::Null;
@@ -198,7 +200,7 @@ impl Node for Collector {
             };
             let (payload, freed) = collected.take(0);
             self.size = self.size.minus(freed);
-            cx.emit(0, Message { payload, ..last });
+            cx.emit(0, parts::whole(last, payload));
         }
     }
 }
@@ -304,6 +306,26 @@ mod tests {
             (&*message.topic, message.time),
             ("a", Timestamp::from_millis(7))
         );
+    }
+
+    /// A `join` behind it would else take the list for the part that its last message was.
+    #[test]
+    fn a_list_is_no_part_of_what_its_messages_were() {
+        for options in ["count = 2", "every = '1s'"] {
+            let mut run = Run::flow(&format!(
+                "[nodes.source]\ntype = 'catch'\nnodes = []\n\
+                 [nodes.tested]\ntype = 'change'\nfrom = 'source'\nrules = [{{ set = 'headers.unit', to = 'C' }}]\n\
+                 [nodes.s]\ntype = 'split'\nfrom = 'tested'\n\
+                 [nodes.b]\ntype = 'batch'\nfrom = 's'\n{options}\n\
+                 [nodes.sink]\ntype = 'debug'\nfrom = 'b'"
+            ));
+            let payload = Value::List(vec![1.0.into(), 2.0.into()].into());
+            run.deliver(Timestamp::default(), payload);
+            run.go_on_until(Timestamp::from_millis(2_000));
+            assert_eq!(run.sent, ["[1,2]"], "{options}");
+            let headers = run.messages[0].headers.clone().expect("one is left");
+            assert_eq!(Value::Object(headers).to_json(), r#"{"unit":"C"}"#);
+        }
     }
 
     #[test]

@@ -254,7 +254,8 @@ impl Action {
                     Some(other) => return Err(format!("`{part}` is {}, not text", other.kind())),
                     None => return Err(format!("there is no `{part}`")),
                 };
-                part.set(message, Value::Text(replaced(&text, find, with)?))
+                let text = replaced(&text, find, with)?;
+                put(part, message, Value::Text(text))
             }
         }
     }
@@ -442,6 +443,21 @@ mod tests {
             [long],
         );
         assert_eq!(sent, ["failed: the text would be longer than 1 MiB"]);
+
+        // Each of five texts is short enough, all of them are not.
+        let half = Value::from("a".repeat(512 * 1024).as_str());
+        let names = ["a", "b", "c", "d", "e"];
+        let texts = Value::object(names.map(|name| (name, half.clone())));
+        let rules =
+            names.map(|name| format!("{{ change = 'payload.{name}', find = 'a', with = 'ab' }}"));
+        let sent = run_node(
+            &format!("type = 'change'\nrules = [{}]", rules.join(", ")),
+            [texts],
+        );
+        assert_eq!(
+            sent,
+            ["failed: more than 4 MiB of text would come together"]
+        );
     }
 
     #[test]

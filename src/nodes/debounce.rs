@@ -82,8 +82,8 @@ topic = "sites/{device}/cold-store/door"
 
 struct Trailing {
     quiet: Duration,
-    /// The last message of a burst that goes on, per topic.
-    last: Keyed<Option<Message>>,
+    /// The last message of a burst that goes on, per topic, and the monotonic time at which the burst ends if none follows.
+    last: Keyed<Option<(Duration, Message)>>,
     deadlines: Deadlines,
 }
 
@@ -92,15 +92,20 @@ impl Node for Trailing {
         let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
             return;
         };
-        *last = Some(message.clone());
-        let due = cx.now().mono + self.quiet;
+        let now = cx.now().mono;
+        let due = now + self.quiet;
+        // The engine may come to a message before it comes to a wake-up that is due: the burst before this one is over.
+        if let Some((_, rested)) = last.take_if(|(end, _)| *end <= now) {
+            cx.emit(0, rested);
+        }
+        *last = Some((due, message.clone()));
         self.deadlines.set(&message.topic, due, cx);
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
         let topic = self.deadlines.take_due(cx);
         let last = topic.and_then(|topic| self.last.get_mut(&topic)?.take());
-        if let Some(message) = last {
+        if let Some((_, message)) = last {
             cx.emit(0, message);
         }
     }
@@ -127,6 +132,8 @@ impl Node for Leading {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::Timestamp;
     use crate::nodes::testing::{Run, check_problems, run_node_at};
 
@@ -161,6 +168,17 @@ mod tests {
         run.go_on_until(Timestamp::from_millis(80));
         assert_eq!(run.sent, ["30"]);
         assert_eq!(run.messages[0].time, Timestamp::from_millis(30));
+    }
+
+    #[test]
+    fn a_late_wake_up_does_not_make_one_burst_of_two() {
+        let mut run = Run::new("type = 'debounce'\nquiet = '50ms'");
+        run.deliver(Timestamp::default(), 1.0.into());
+        run.now = run.now.later(Duration::from_millis(50));
+        run.deliver(Timestamp::default(), 0.0.into());
+        assert_eq!(run.sent, ["1"]);
+        run.go_on_until(Timestamp::from_millis(1_000));
+        assert_eq!(run.sent, ["1", "0"]);
     }
 
     #[test]

@@ -128,7 +128,8 @@ impl Deadband {
             return last != value;
         };
         if !number.is_finite() || !last.is_finite() {
-            return number.to_bits() != last.to_bits();
+            // There are many NaNs, which differ by how they came about: they are one here.
+            return number != last && !(number.is_nan() && last.is_nan());
         }
         let change = (number - last).abs();
         match self {
@@ -143,7 +144,7 @@ impl Deadband {
 mod tests {
     use crate::message::{Timestamp, Value};
     use crate::nodes::keyed::MOST_KEYS as MOST_TOPICS;
-    use crate::nodes::testing::{Run, run_node};
+    use crate::nodes::testing::{Run, node_mistakes, run_node};
 
     fn check(options: &str, payloads: &str, expected: &[&str]) {
         let payloads: Vec<Value> = serde_json::from_str(payloads).expect("JSON");
@@ -193,6 +194,26 @@ mod tests {
             payloads.map(Value::Number),
         );
         assert_eq!(sent, ["1", "null", "1", "null", "1"]);
+        let nans = [f64::NAN, -f64::NAN, f64::NEG_INFINITY, f64::INFINITY];
+        let sent = run_node("type = 'filter'", nans.map(Value::Number));
+        assert_eq!(sent, ["null"; 3], "one for both NaNs");
+    }
+
+    #[test]
+    fn a_dead_band_is_a_size() {
+        let check = |deadband: &str, expected: &str| {
+            let found = node_mistakes(&format!("type = 'filter'\ndeadband = {deadband}"));
+            assert!(found[0].contains(expected), "{deadband}: {found:?}");
+        };
+        for deadband in ["-1", "nan", "inf", "'-5%'", "'inf%'"] {
+            check(deadband, "a dead band is a finite number, not negative");
+        }
+        for deadband in ["true", "'5'", "'%'", "'five%'"] {
+            check(
+                deadband,
+                "a dead band is a number, or a percentage like \"5%\"",
+            );
+        }
     }
 
     #[test]

@@ -39,8 +39,10 @@ from = "thermostat"
 "#;
 
     fn problems(&self) -> Vec<Problem> {
-        if !self.above.is_finite() || !self.below.is_finite() {
-            return vec![Problem::new("above", "the limits must be finite numbers")];
+        for (option, limit) in [("above", self.above), ("below", self.below)] {
+            if !limit.is_finite() {
+                return vec![Problem::new(option, "the limits must be finite numbers")];
+            }
         }
         if self.below > self.above {
             return vec![Problem::new(
@@ -89,7 +91,7 @@ impl Node for Switch {
 
 #[cfg(test)]
 mod tests {
-    use crate::nodes::testing::run_node;
+    use crate::nodes::testing::{node_mistakes, run_node, run_node_json};
 
     #[test]
     fn it_switches_at_the_limits_and_not_between() {
@@ -113,6 +115,43 @@ mod tests {
                 "failed: needs a finite number, but the payload is a number: inf",
                 "true",
             ],
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_fails_and_leaves_the_state() {
+        assert_eq!(
+            run_node_json(
+                "type = 'hysteresis'\nabove = 5\nbelow = 5",
+                r#"[6, "1", null, 5, 4]"#
+            ),
+            [
+                "true",
+                "failed: needs a finite number, but the payload is text: \"1\"",
+                "failed: needs a finite number, but the payload is null: null",
+                "true",
+                "false",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_limits_fit_each_other() {
+        let check = |options: &str, expected: &str| {
+            let found = node_mistakes(&format!("type = 'hysteresis'\n{options}"));
+            assert_eq!(found, [expected], "{options}");
+        };
+        check(
+            "above = inf\nbelow = 1",
+            "`above`: the limits must be finite numbers",
+        );
+        check(
+            "above = 1\nbelow = nan",
+            "`below`: the limits must be finite numbers",
+        );
+        check(
+            "above = 1\nbelow = 1.1",
+            "`below`: must not be greater than `above` (1)",
         );
     }
 }

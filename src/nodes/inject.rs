@@ -128,7 +128,7 @@ from = ["tick", "heating"]
     }
 }
 
-/// How often a schedule comes: as in its first year, or as its first thousand times.
+/// How often a schedule comes: as in its first year, or as its first thousand times; or as its first time, if that is later.
 fn per_second(schedule: &Schedule, zone: &Zone, bytes: f64) -> Load {
     const YEAR: Duration = Duration::from_secs(366 * 86_400);
     let start = Timestamp::default();
@@ -136,12 +136,14 @@ fn per_second(schedule: &Schedule, zone: &Zone, bytes: f64) -> Load {
     let mut count = 0;
     let mut span = YEAR;
     for time in std::iter::successors(next(&start), next) {
-        if time.saturating_since(start) > YEAR {
+        let since_start = time.saturating_since(start);
+        let is_rare = count == 0 && since_start > YEAR;
+        if since_start > YEAR && !is_rare {
             break;
         }
         count += 1;
-        if count == 1000 {
-            span = time.saturating_since(start);
+        if count == 1000 || is_rare {
+            span = since_start;
             break;
         }
     }
@@ -337,6 +339,31 @@ mod tests {
     }
 
     #[test]
+    fn a_day_with_23_or_25_hours_has_each_fixed_time_once() {
+        let at_half_past_two = "schedule = '30 2 * * *'\ntime_zone = 'Europe/Berlin'";
+        check_schedule(
+            at_half_past_two,
+            "2026-03-28T00:00:00Z",
+            &[(72, 0)],
+            &[
+                "2026-03-28T01:30:00.000Z",
+                "2026-03-29T01:00:00.000Z",
+                "2026-03-30T00:30:00.000Z",
+            ],
+        );
+        check_schedule(
+            at_half_past_two,
+            "2026-10-24T00:00:00Z",
+            &[(72, 0)],
+            &[
+                "2026-10-24T00:30:00.000Z",
+                "2026-10-25T00:30:00.000Z",
+                "2026-10-26T01:30:00.000Z",
+            ],
+        );
+    }
+
+    #[test]
     fn a_short_step_of_the_clock_leaves_nothing_out_and_a_long_one_does() {
         let daily = "schedule = '0 6 * * *'";
         let start = "2026-11-20T03:00:00Z";
@@ -416,5 +443,7 @@ mod tests {
         check("0 6 * * *", 1.0);
         check("* 9 * * *", 60.0);
         check("0 0 1 1 *", 1.0 / 366.0);
+        // For the first time in 1972.
+        check("0 0 29 2 *", 1.0 / 789.0);
     }
 }

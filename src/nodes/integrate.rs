@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{COMPUTED_BYTES, finite_or_fail, later_or_fail, present_or_fail};
+use super::series::{COMPUTED_BYTES, ClockSetting, finite_or_fail, later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -19,7 +19,8 @@ use crate::runtime::node::{Context, Node};
 /// first reading of a topic sends 0. A reading that is not later than the one before it fails.
 ///
 /// A reading that comes later than `max_gap` after the one before it fails too, so that the gap is counted and seen; what
-/// was in the gap is not added, and the total goes on from that reading.
+/// was in the gap is not added, and the total goes on from that reading. So it is when the clock was set ahead between two
+/// readings, as some time after a Pi has started: the time between them is not known then.
 ///
 /// The totals are those since the flow started: they are not kept over a restart. At most 10,000 topics are remembered;
 /// messages of further topics fail.
@@ -128,8 +129,14 @@ struct Integrals {
 #[derive(Default)]
 struct Total {
     total: f64,
-    /// The last reading and its time.
-    last: Option<(Timestamp, f64)>,
+    last: Option<Reading>,
+}
+
+#[derive(Clone, Copy)]
+struct Reading {
+    time: Timestamp,
+    rate: f64,
+    clock: ClockSetting,
 }
 
 impl Node for Integrals {
@@ -149,20 +156,29 @@ impl Node for Integrals {
         let Some(state) = self.totals.get_or_fail(&message.topic, cx, Total::default) else {
             return;
         };
-        if let Some((time, before)) = state.last {
-            let Some(span) = later_or_fail(message.time, time, cx) else {
+        let reading = Reading {
+            time: message.time,
+            rate,
+            clock: ClockSetting::of(cx),
+        };
+        if let Some(before) = state.last {
+            let Some(span) = later_or_fail(message.time, before.time, cx) else {
                 return;
             };
+            if reading.clock.kept_or_fail(before.clock, span, cx).is_none() {
+                state.last = Some(reading);
+                return;
+            }
             if span > self.max_gap {
-                state.last = Some((message.time, rate));
+                state.last = Some(reading);
                 let (gap, longest) = (Span(span), Span(self.max_gap));
                 return cx.fail(format!(
                     "there was no reading for {gap}, which is more than `max_gap` ({longest}): the gap is not in the total"
                 ));
             }
             let mean = match self.method {
-                Method::Trapezoid => before.midpoint(rate),
-                Method::Hold => before,
+                Method::Trapezoid => before.rate.midpoint(rate),
+                Method::Hold => before.rate,
             };
             let total = state.total + mean * (span.as_secs_f64() / self.per_s) * self.factor;
             let Some(total) = finite_or_fail(total, cx) else {
@@ -170,7 +186,7 @@ impl Node for Integrals {
             };
             state.total = total;
         }
-        state.last = Some((message.time, rate));
+        state.last = Some(reading);
         message.payload = Value::Number(state.total);
         cx.pass(0);
     }
@@ -232,6 +248,54 @@ mod tests {
                 "11",
             ],
         );
+    }
+
+    /// Readings at seconds of monotonic time, before each of which the clock is set ahead by so many seconds.
+    fn check_clock(readings: &[(u64, u64)], expected: &[&str]) {
+        let mut run = Run::new("type = 'integrate'\nper = '1s'");
+        for (second, step) in readings {
+            let until = Duration::from_secs(*second).saturating_sub(run.now.mono);
+            run.go_on_until(run.now.wall.saturating_add(until));
+            let step = Duration::from_secs(*step);
+            run.now.wall = run.now.wall.saturating_add(step);
+            run.deliver(run.now.wall, 2.0.into());
+        }
+        assert_eq!(run.sent, expected, "{readings:?}");
+    }
+
+    #[test]
+    fn hours_by_which_the_clock_was_set_are_not_added() {
+        const EIGHT_HOURS: u64 = 8 * 3600;
+        check_clock(
+            &[(0, 0), (1, 0), (2, EIGHT_HOURS), (3, 0)],
+            &[
+                "0",
+                "2",
+                "failed: the clock was set ahead by 8h since the last reading: how much later this one is, is not known",
+                "4",
+            ],
+        );
+        // A tenth of the span is too much, less is not worth losing the span for.
+        check_clock(
+            &[(0, 0), (9, 1), (10, 0)],
+            &[
+                "0",
+                "failed: the clock was set ahead by 1s since the last reading: how much later this one is, is not known",
+                "2",
+            ],
+        );
+        check_clock(&[(0, 0), (10, 1), (11, 0)], &["0", "22", "24"]);
+    }
+
+    /// Those of a device with a clock of its own.
+    #[test]
+    fn readings_that_another_clock_stamped_are_added_when_ours_is_set() {
+        let mut run = Run::new("type = 'integrate'\nper = '1s'");
+        run.go_on_until(Timestamp::from_millis(10_000));
+        run.deliver(Timestamp::from_millis(8_000), 2.0.into());
+        run.now.wall = Timestamp::from_millis(5_000_000);
+        run.deliver(Timestamp::from_millis(9_000), 2.0.into());
+        assert_eq!(run.sent, ["0", "2"]);
     }
 
     #[test]

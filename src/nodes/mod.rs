@@ -63,6 +63,8 @@ pub(crate) mod testing;
 mod throttle;
 mod timeout;
 mod timers;
+#[cfg(test)]
+mod together_test;
 mod trigger;
 mod units;
 mod uplink;

@@ -167,11 +167,14 @@ impl Whole {
 
 /// A message made of several, of which it has the last one's topic, time and headers, but is no part of anything.
 pub(super) fn whole(last: Message, payload: Value) -> Message {
-    Message {
-        payload,
-        headers: without(last.headers, None),
-        ..last
-    }
+    let mut whole = Message { payload, ..last };
+    leave_whole(&mut whole);
+    whole
+}
+
+/// Makes a message part of nothing.
+pub(super) fn leave_whole(message: &mut Message) {
+    message.headers = without(message.headers.take(), None);
 }
 
 /// Headers without `parts`, or with those of the whole.

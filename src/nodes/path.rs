@@ -247,7 +247,7 @@ impl Steps {
 /// A step as a plain name, and what comes after it.
 fn named(text: &str) -> Result<(Step, &str), String> {
     let end = text
-        .find(|c: char| !c.is_alphanumeric() && !"_-$".contains(c))
+        .find(|c: char| !is_plain_character(c))
         .unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     if let (true, Some(odd)) = (name.is_empty(), rest.chars().next()) {
@@ -259,6 +259,15 @@ fn named(text: &str) -> Result<(Step, &str), String> {
         return Err("a name is missing at the end".into());
     }
     Ok((Step::new(name), rest))
+}
+
+/// Whether a name needs no brackets.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_plain_character)
+}
+
+fn is_plain_character(c: char) -> bool {
+    c.is_alphanumeric() || "_-$".contains(c)
 }
 
 /// A step in brackets, whose first one has been read, and what comes after it.
@@ -344,7 +353,8 @@ impl fmt::Display for Path {
         for step in &self.steps.0 {
             match step.place {
                 Some(place) => write!(f, "[{place}]")?,
-                None => write!(f, ".{}", step.name)?,
+                None if is_plain(&step.name) => write!(f, ".{}", step.name)?,
+                None => write!(f, "[\"{}\"]", step.name)?,
             }
         }
         Ok(())
@@ -409,6 +419,21 @@ mod tests {
         check("payload.a.b.99999999999999999999999", None);
         check("payload.n.x", None);
         check("payload.a.b[0].x", None);
+    }
+
+    #[test]
+    fn paths_are_shown_as_they_are_written() {
+        for text in [
+            "payload",
+            "payload.a-b.c_d",
+            "payload.list[0]",
+            "payload[\"odd name\"].x",
+            "payload[\"\"]",
+            "headers.unit",
+            "time",
+        ] {
+            assert_eq!(Path::parse(text).expect(text).to_string(), text);
+        }
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::series::finite_or_fail;
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
 
 /// Maps a number from one range to another, linearly: 4-20 mA to 0-100 %.
+///
+/// A payload that is no finite number fails, and so does a result that is too large for one.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Range {
     /// The range of the payload, such as `[4, 20]`.
@@ -112,19 +115,38 @@ impl Node for Map {
         let number = match self.outside {
             Outside::Scale => number,
             Outside::Clamp => number.clamp(self.low, self.high),
-            Outside::Wrap => self.low + (number - self.low).rem_euclid(self.high - self.low),
+            Outside::Wrap => self.wrapped(number),
             Outside::Drop if number < self.low || number > self.high => return,
             Outside::Drop => number,
         };
         let share = (number - self.from) / (self.to - self.from);
-        message.payload = Value::Number(self.out_from + share * (self.out_to - self.out_from));
+        let mapped = self.out_from + share * (self.out_to - self.out_from);
+        let Some(mapped) = finite_or_fail(mapped, cx) else {
+            return;
+        };
+        message.payload = Value::Number(mapped);
         cx.pass(0);
+    }
+}
+
+impl Map {
+    /// The number moved by whole lengths of the range: from its low end on, and below its high one.
+    fn wrapped(&self, number: f64) -> f64 {
+        let above_low = (number - self.low).rem_euclid(self.high - self.low);
+        let wrapped = self.low + above_low;
+        // What lies below by less than a double can tell is rounded up to the high end.
+        if wrapped < self.high {
+            wrapped
+        } else {
+            self.low
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::nodes::testing::run_node;
+    use crate::message::Value;
+    use crate::nodes::testing::{node_mistakes, run_node, run_node_json};
 
     #[test]
     fn it_maps_inside_and_as_told_outside() {
@@ -154,5 +176,62 @@ mod tests {
             run_node(node, [20.0.into(), 4.0.into(), 0.0.into()]),
             ["0", "100", "100"]
         );
+    }
+
+    #[test]
+    fn what_wraps_stays_below_the_high_end() {
+        let sent = run_node(
+            "type = 'range'\nin = [0, 360]\noutside = 'wrap'",
+            [360.0, -90.0, 725.0, -1e-20].map(Value::Number),
+        );
+        assert_eq!(sent, ["0", "270", "5", "0"]);
+    }
+
+    #[test]
+    fn what_is_no_number_fails_and_so_does_a_result_that_is_none() {
+        let node = "type = 'range'\nin = [0, 1]\nout = [-1e308, 1e308]\noutside = 'scale'";
+        assert_eq!(run_node_json(node, "[]"), [""; 0]);
+        assert_eq!(
+            run_node_json(node, r#"["0.5", null]"#),
+            [
+                "failed: needs a finite number, but the payload is text: \"0.5\"",
+                "failed: needs a finite number, but the payload is null: null",
+            ]
+        );
+        assert_eq!(
+            run_node(node, [f64::NAN, f64::INFINITY, 0.5].map(Value::Number)),
+            [
+                "failed: needs a finite number, but the payload is a number: NaN",
+                "failed: needs a finite number, but the payload is a number: inf",
+                "failed: the result is not a finite number: inf",
+            ]
+        );
+        assert_eq!(
+            run_node(
+                "type = 'range'\nin = [0, 0.1]\nout = [0, 1]",
+                [1e308.into()]
+            ),
+            ["failed: the result is not a finite number: inf"]
+        );
+        assert_eq!(
+            run_node("type = 'range'\nin = [-1e308, 1e308]", [1.0.into()]),
+            ["failed: the result is not a finite number: NaN"]
+        );
+    }
+
+    #[test]
+    fn the_ends_must_make_a_range() {
+        let check = |options: &str, expected: &str| {
+            let found = node_mistakes(&format!("type = 'range'\n{options}"));
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains(expected), "{found:?}");
+        };
+        check("in = [4, 4]", "`in`: the two ends must differ");
+        check("in = [4]", "a range has two ends, like [4, 20]");
+        check(
+            "in = [4, nan]",
+            "the ends of a range must be finite numbers",
+        );
+        check("in = [0, 1]\nout = [0, inf]", "must be finite numbers");
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::keyed::Keyed;
 use super::series::{
-    COMPUTED_BYTES, finite_or_fail, later_or_fail, level_or_fail, present_or_fail,
+    COMPUTED_BYTES, ClockSetting, finite_or_fail, later_or_fail, level_or_fail, present_or_fail,
 };
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
@@ -25,7 +25,8 @@ use crate::runtime::node::{Context, Node};
 /// fails), and the rate is that of one pulse in the time since the one before. The first pulse sends nothing. Without a
 /// pulse for `zero_after`, 0 is sent once, and the next pulse is a first one again.
 ///
-/// A reading or pulse that is not later than the one before it fails. At most 10,000 topics are remembered; messages of
+/// A reading or pulse that is not later than the one before it fails, and so does the first one after the clock was set ahead,
+/// as some time after a Pi has started; the next one has a rate again. At most 10,000 topics are remembered; messages of
 /// further topics fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Rate {
@@ -181,8 +182,15 @@ impl Fall {
 struct Readings {
     per_s: f64,
     fall: Fall,
-    /// The last reading of each topic and its time.
-    last: Keyed<Option<(Timestamp, f64)>>,
+    /// The last reading of each topic.
+    last: Keyed<Option<Reading>>,
+}
+
+#[derive(Clone, Copy)]
+struct Reading {
+    time: Timestamp,
+    number: f64,
+    clock: ClockSetting,
 }
 
 impl Node for Readings {
@@ -199,18 +207,27 @@ impl Node for Readings {
         let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
             return;
         };
-        if let Some((time, before)) = *last {
-            let Some(span) = later_or_fail(message.time, time, cx) else {
+        let reading = Reading {
+            time: message.time,
+            number,
+            clock: ClockSetting::of(cx),
+        };
+        if let Some(before) = *last {
+            let Some(span) = later_or_fail(message.time, before.time, cx) else {
                 return;
             };
-            let rate = self.fall.change(before, number) / span.as_secs_f64() * self.per_s;
+            if reading.clock.kept_or_fail(before.clock, span, cx).is_none() {
+                *last = Some(reading);
+                return;
+            }
+            let rate = self.fall.change(before.number, number) / span.as_secs_f64() * self.per_s;
             let Some(rate) = finite_or_fail(rate, cx) else {
                 return;
             };
             message.payload = Value::Number(rate);
             cx.pass(0);
         }
-        *last = Some((message.time, number));
+        *last = Some(reading);
     }
 }
 
@@ -229,6 +246,7 @@ struct Pulse {
     time: Timestamp,
     /// The monotonic time at which the rate is 0 if no other pulse comes.
     zero_at: Duration,
+    clock: ClockSetting,
 }
 
 impl Node for Pulses {
@@ -242,20 +260,24 @@ impl Node for Pulses {
         let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
             return;
         };
+        let clock = ClockSetting::of(cx);
         if let Some(before) = *last {
             let Some(span) = later_or_fail(message.time, before.time, cx) else {
                 return;
             };
-            let Some(rate) = finite_or_fail(self.pulse / span.as_secs_f64(), cx) else {
-                return;
-            };
-            message.payload = Value::Number(rate);
-            cx.pass(0);
+            if clock.kept_or_fail(before.clock, span, cx).is_some() {
+                let Some(rate) = finite_or_fail(self.pulse / span.as_secs_f64(), cx) else {
+                    return;
+                };
+                message.payload = Value::Number(rate);
+                cx.pass(0);
+            }
         }
         let zero_at = cx.now().mono.saturating_add(self.zero_after);
         *last = Some(Pulse {
             time: message.time,
             zero_at,
+            clock,
         });
         if !self.is_waiting {
             self.is_waiting = true;
@@ -376,6 +398,30 @@ mod tests {
             run.deliver(Timestamp::from_nanos(nanos), number.into());
         }
         assert_eq!(run.sent, ["1"]);
+    }
+
+    /// A Pi starts with an old time, and its clock is set while it counts.
+    #[test]
+    fn there_is_no_rate_over_a_change_of_the_clock() {
+        for options in ["resets = true", "of = 'pulses'"] {
+            let mut run = Run::new(&format!("type = 'rate'\n{options}"));
+            for (second, step_hours) in [(1, 0), (2, 0), (3, 8), (4, 0)] {
+                let until = Duration::from_secs(second).saturating_sub(run.now.mono);
+                run.go_on_until(run.now.wall.saturating_add(until));
+                let step = Duration::from_secs(3600 * step_hours);
+                run.now.wall = run.now.wall.saturating_add(step);
+                run.deliver(run.now.wall, 1.0.into());
+            }
+            let rate = if options == "resets = true" { "0" } else { "1" };
+            assert_eq!(
+                run.sent,
+                [
+                    rate,
+                    "failed: the clock was set ahead by 8h since the last reading: how much later this one is, is not known",
+                    rate,
+                ]
+            );
+        }
     }
 
     #[test]

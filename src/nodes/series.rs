@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, excerpt};
 
@@ -50,6 +51,50 @@ pub(super) fn present_or_fail(time: Timestamp, cx: &mut Context<'_>) -> Option<(
         "the message's time, {time}, is in the future: it is {now} now"
     ));
     None
+}
+
+/// Where live time stands against monotonic time. It changes only when the clock is set: a Pi starts with an old time, and is
+/// set right, often by hours, while sensors are being read already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClockSetting {
+    /// Live time minus monotonic time, in nanoseconds.
+    offset: i128,
+}
+
+impl ClockSetting {
+    pub(super) fn of(cx: &Context<'_>) -> ClockSetting {
+        let now = cx.now();
+        // Neither can be so large that this overflows.
+        let mono = i128::try_from(now.mono.as_nanos()).unwrap_or(i128::MAX / 2);
+        ClockSetting {
+            offset: i128::from(now.wall.as_nanos()) - mono,
+        }
+    }
+
+    /// By how much the clock was set ahead since `before`, if that is what makes the span between two readings long: a tenth of
+    /// it, or more. A span shorter than the step does not have the step in it: its readings were stamped by another clock.
+    pub(super) fn step_within(self, before: ClockSetting, span: Duration) -> Option<Duration> {
+        let step = u64::try_from(self.offset - before.offset).ok()?;
+        let step = Duration::from_nanos(step);
+        (!step.is_zero() && step <= span && step >= span / 10).then_some(step)
+    }
+
+    /// Refuses a span between two readings that the clock was set within: how much time passed is not known.
+    pub(super) fn kept_or_fail(
+        self,
+        before: ClockSetting,
+        span: Duration,
+        cx: &mut Context<'_>,
+    ) -> Option<()> {
+        let Some(step) = self.step_within(before, span) else {
+            return Some(());
+        };
+        let step = Span(step);
+        cx.fail(format!(
+            "the clock was set ahead by {step} since the last reading: how much later this one is, is not known"
+        ));
+        None
+    }
 }
 
 /// The payload as a level, or a failure.

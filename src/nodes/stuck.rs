@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
+use super::series::ClockSetting;
 use super::{BuildError, Definition, Problem, Surroundings, timers};
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp};
@@ -16,7 +17,7 @@ use crate::runtime::node::{Context, Node};
 /// A stretch begins with a reading and lasts as long as each further one is within `tolerance` of that first one; the next one
 /// begins a new stretch. Once a stretch is `after` long, its readings go out of `stuck`, all the others out of `ok`: each reading
 /// out of one of both. For one alarm put a `filter` behind `stuck`. Time is the readings' own; a reading from before the stretch
-/// begins a new one.
+/// begins a new one, and so does the first one after the clock was set ahead.
 ///
 /// Give it the readings themselves, not what a `filter` lets through. A sensor that says nothing any more is for `timeout`. A
 /// payload that is no finite number fails.
@@ -93,6 +94,7 @@ struct Pulse {
 struct Stretch {
     number: f64,
     since: Timestamp,
+    clock: ClockSetting,
 }
 
 impl Node for Pulse {
@@ -103,12 +105,15 @@ impl Node for Pulse {
         let new = Stretch {
             number,
             since: message.time,
+            clock: ClockSetting::of(cx),
         };
         let Some(stretch) = self.stretches.get_or_fail(&message.topic, cx, || new) else {
             return;
         };
         let is_same = (number - stretch.number).abs() <= self.tolerance;
-        if !is_same || message.time < stretch.since {
+        let lasted = message.time.saturating_since(stretch.since);
+        let was_set = new.clock.step_within(stretch.clock, lasted).is_some();
+        if !is_same || was_set || message.time < stretch.since {
             *stretch = new;
         }
         let is_stuck = message.time.saturating_since(stretch.since) >= self.after;
@@ -118,6 +123,8 @@ impl Node for Pulse {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::Timestamp;
     use crate::nodes::testing::{Run, check_problems};
 
@@ -204,6 +211,20 @@ mod tests {
             run.deliver(Timestamp::from_nanos(nanos), 7.0.into());
         }
         assert_eq!(run.sent, ["ok: 7", "stuck: 7", "ok: 7"]);
+    }
+
+    /// A Pi starts with an old time: when it is set right, every steady sensor would seem stuck.
+    #[test]
+    fn hours_by_which_the_clock_was_set_are_no_stretch() {
+        let mut run = Run::with_ports(&["ok", "stuck"], "type = 'stuck'\nafter = '10s'");
+        for (second, step_hours) in [(1, 0), (2, 8), (9, 0), (12, 0)] {
+            let until = Duration::from_secs(second).saturating_sub(run.now.mono);
+            run.go_on_until(run.now.wall.saturating_add(until));
+            let step = Duration::from_secs(3600 * step_hours);
+            run.now.wall = run.now.wall.saturating_add(step);
+            run.deliver(run.now.wall, 7.0.into());
+        }
+        assert_eq!(run.sent, ["ok: 7", "ok: 7", "ok: 7", "stuck: 7"]);
     }
 
     #[test]

@@ -115,8 +115,8 @@ struct Timer {
     per_topic: bool,
     /// The key of the one state, if topics have none of their own.
     all: Text,
-    /// The last message that counted, while the time runs.
-    running: Keyed<Option<Message>>,
+    /// While the time runs: the monotonic time at which it ends, and the last message that counted.
+    running: Keyed<Option<(Duration, Message)>>,
     deadlines: Deadlines,
 }
 
@@ -127,6 +127,13 @@ impl Node for Timer {
         } else {
             self.all.clone()
         };
+        // The engine may come to a message before it comes to a wake-up that is due.
+        let now = cx.now().mono;
+        let running = self.running.get_mut(&key).and_then(|it| it.as_ref());
+        if running.is_some_and(|(end, _)| *end <= now) {
+            self.deadlines.cancel(&key, cx);
+            self.end(&key, cx);
+        }
         if self.reset.as_ref() == Some(&message.payload) {
             if let Some(running) = self.running.get_mut(&key) {
                 *running = None;
@@ -138,9 +145,9 @@ impl Node for Timer {
         };
         let is_first = running.is_none();
         if is_first || self.extend {
-            *running = Some(message.clone());
-            let due = cx.now().mono + self.after;
-            self.deadlines.set(&key, due, cx);
+            let end = now + self.after;
+            *running = Some((end, message.clone()));
+            self.deadlines.set(&key, end, cx);
         }
         if is_first {
             if let Some(send) = &self.send {
@@ -151,9 +158,17 @@ impl Node for Timer {
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        let key = self.deadlines.take_due(cx);
-        let ended = key.and_then(|key| self.running.get_mut(&key)?.take());
-        if let (Some(mut message), Some(then)) = (ended, &self.then) {
+        if let Some(key) = self.deadlines.take_due(cx) {
+            self.end(&key, cx);
+        }
+    }
+}
+
+impl Timer {
+    /// The time is over.
+    fn end(&mut self, key: &str, cx: &mut Context<'_>) {
+        let ended = self.running.get_mut(key).and_then(Option::take);
+        if let (Some((_, mut message)), Some(then)) = (ended, &self.then) {
             message.payload = then.clone();
             message.time = cx.now().wall;
             cx.emit(0, message);
@@ -163,6 +178,8 @@ impl Node for Timer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::{Run, check_problems};
 
@@ -208,6 +225,23 @@ mod tests {
         check("", &payloads, &["1 1", "6 3"]);
         check("extend = true", &payloads, &["1 1"]);
         check("then = 'over'", &payloads[..1], &["1 1", "6 \"over\""]);
+    }
+
+    /// Else someone who comes as the light is about to go out would stay in the dark.
+    #[test]
+    fn what_comes_before_a_late_wake_up_begins_anew() {
+        let node = "type = 'trigger'\nafter = '5s'\nsend = true\nthen = false\nreset = 'stop'";
+        for (payload, expected) in [
+            (Value::from(1.0), &["true", "false", "true", "false"][..]),
+            (Value::from("stop"), &["true", "false"]),
+        ] {
+            let mut run = Run::new(node);
+            run.deliver(Timestamp::default(), 1.0.into());
+            run.now = run.now.later(Duration::from_secs(5));
+            run.deliver(Timestamp::default(), payload);
+            run.go_on_until(Timestamp::from_millis(60_000));
+            assert_eq!(run.sent, expected);
+        }
     }
 
     #[test]
