@@ -2,6 +2,8 @@
 //!
 //! The test below runs the same functions over seeds and over changed seeds, the same ones every time.
 
+mod options;
+
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -63,14 +65,15 @@ pub fn nodes(data: &[u8]) {
     let mut bytes = Bytes(data);
     let place = bytes.index(node_types().count());
     let node_type = node_types().nth(place).expect("a place among them");
-    let graph = checked(&changed_example(node_type, &mut bytes))
-        .or_else(|| checked(node_type.example))
-        .expect("the examples are valid");
-    let tested = graph
-        .nodes()
-        .iter()
-        .position(|node| node.node_type.name == node_type.name)
-        .expect("the example of a node type shows it");
+    let bases = bases(node_type);
+    let base = &bases[bytes.index(bases.len())];
+    let graph = checked(&changed(base, node_type, &mut bytes))
+        .or_else(|| checked(base))
+        .expect("what is changed is valid");
+    let places = 0..graph.nodes().len();
+    let tested: Vec<usize> = places
+        .filter(|place| graph.nodes()[*place].node_type.name == node_type.name)
+        .collect();
 
     let mut effects = Vec::new();
     let mut engine = Engine::new("fuzz");
@@ -86,7 +89,7 @@ pub fn nodes(data: &[u8]) {
         }
         let node = match bytes.byte() % 4 {
             0 => bytes.index(graph.nodes().len()),
-            _ => tested,
+            _ => tested[bytes.index(tested.len())],
         };
         let to = Address {
             flow,
@@ -95,7 +98,7 @@ pub fn nodes(data: &[u8]) {
         match bytes.byte() % 8 {
             0 | 1 => {
                 now = now.later(bytes.span());
-                engine.wake(now, 1_000, &mut effects);
+                wake(&mut engine, now, &mut effects);
             }
             2 => now.wall = now.wall.saturating_add(bytes.span()),
             3 => {
@@ -113,6 +116,19 @@ pub fn nodes(data: &[u8]) {
     engine.stop(&mut effects);
 }
 
+/// What is due at one time comes to an end: a node that asks for the same moment over and over would keep its thread busy.
+fn wake(engine: &mut Engine, now: Now, effects: &mut Vec<Effect>) {
+    const MOST_ROUNDS: usize = 100;
+    for _ in 0..MOST_ROUNDS {
+        engine.wake(now, 1_000, effects);
+        inspect(effects);
+        if engine.next_wake().is_none_or(|next| next > now.mono) {
+            return;
+        }
+    }
+    panic!("nodes ask for the same moment over and over");
+}
+
 fn inspect(effects: &mut Vec<Effect>) {
     for effect in effects.drain(..) {
         match effect {
@@ -124,16 +140,28 @@ fn inspect(effects: &mut Vec<Effect>) {
     }
 }
 
-/// The example of a node type with some of the node's options changed, added or left out.
-fn changed_example(node_type: &'static NodeType, bytes: &mut Bytes<'_>) -> String {
+/// Valid flows with a node of that type: its example, and others.
+fn bases(node_type: &NodeType) -> Vec<String> {
+    let more = options::MORE.iter();
+    let more = more.filter(|(name, _)| *name == node_type.name);
+    let more = more.map(|(name, options)| options::flow(name, options));
+    std::iter::once(node_type.example.to_owned())
+        .chain(more)
+        .collect()
+}
+
+/// A flow with some options of a node of that type changed, added or left out.
+fn changed(base: &str, node_type: &'static NodeType, bytes: &mut Bytes<'_>) -> String {
     let changes = bytes.byte() % 4;
-    let mut flow: toml::Table = node_type.example.parse().expect("the examples are TOML");
-    let nodes = flow["nodes"].as_table_mut().expect("they have nodes");
-    let shown = nodes
+    let mut flow: toml::Table = base.parse().expect("it is TOML");
+    let nodes = flow["nodes"].as_table_mut().expect("it has nodes");
+    let mut shown: Vec<&mut toml::Value> = nodes
         .iter_mut()
-        .find(|(_, node)| node["type"].as_str() == Some(node_type.name));
-    let (_, node) = shown.expect("the example of a node type shows it");
-    let node = node.as_table_mut().expect("a node is a table");
+        .map(|(_, node)| node)
+        .filter(|node| node["type"].as_str() == Some(node_type.name))
+        .collect();
+    let place = bytes.index(shown.len());
+    let node = shown[place].as_table_mut().expect("a node is a table");
     let schema = schema(node_type);
     let properties = schema["properties"].as_object();
     let names: Vec<&String> = properties.into_iter().flat_map(|all| all.keys()).collect();
@@ -288,8 +316,8 @@ impl<'a> Bytes<'a> {
             "off",
             "true",
             "1",
-            "source",
-            "tested",
+            "one",
+            "two",
             "é\u{0}\u{10ffff}",
             "$SYS/#",
             "-",
@@ -457,7 +485,13 @@ impl<'a> Bytes<'a> {
                 }
                 toml::Value::Table(table)
             }
-            Some("string") => self.text_option(schema["format"].as_str()).into(),
+            Some("string") => match schema["examples"].as_array() {
+                Some(examples) if !examples.is_empty() => {
+                    let example = &examples[self.index(examples.len())];
+                    example.as_str().unwrap_or_default().into()
+                }
+                _ => self.text_option(schema["format"].as_str()).into(),
+            },
             _ => self.plain_option(),
         }
     }

@@ -1,6 +1,8 @@
 //! Runs what `fuzz/` fuzzes over seeds, and over seeds with some bytes changed.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 
 use super::*;
 use crate::examples::FLOWS;
@@ -66,10 +68,16 @@ fn flows() -> Vec<Vec<u8>> {
 /// For each node type one as in its example, and some with changed options, with messages.
 fn runs() -> Vec<Vec<u8>> {
     let types = u8::try_from(node_types().count()).expect("fewer than 256 node types");
-    let runs = (0..types).flat_map(|node_type| (0..4).map(move |changes| (node_type, changes)));
-    let run = |(node_type, changes): (u8, u8)| {
-        let mut random = Random(u64::from(node_type) << 8 | u64::from(changes) | 1 << 32);
-        let mut bytes = vec![node_type, changes];
+    let runs = (0..types).zip(node_types()).flat_map(|(place, node_type)| {
+        let bases = 0..u8::try_from(bases(node_type).len()).expect("fewer than 256");
+        bases.flat_map(move |base| (0..4).map(move |changes| [place, base, changes]))
+    });
+    let run = |beginning: [u8; 3]| {
+        let seed = beginning
+            .iter()
+            .fold(1, |seed, byte| seed << 8 | u64::from(*byte));
+        let mut random = Random(seed);
+        let mut bytes = beginning.to_vec();
         bytes.extend((0..400).map(|_| random.next() as u8));
         bytes
     };
@@ -136,7 +144,7 @@ impl Random {
 }
 
 /// A seed with some of its bytes changed, left out, doubled, or followed by another seed's.
-fn changed(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
+fn mutated(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
     let mut random = Random((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut bytes = seeds[random.below(seeds.len())].clone();
     for _ in 0..=random.below(4) {
@@ -156,16 +164,33 @@ fn changed(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
     bytes
 }
 
+/// How long one input may take, on a slow machine with other work.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// Another thread does the work, so that an input on which it hangs can be named.
 fn check_target(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name);
     let target = target.expect("there is such a target");
-    let seeds = (target.seeds)();
-    seeds.iter().for_each(|seed| (target.run)(seed));
-    for number in 0..target.changed {
-        let input = changed(&seeds, number);
-        let outcome = std::panic::catch_unwind(|| (target.run)(&input));
-        assert!(outcome.is_ok(), "{name}, number {number}: {input:02x?}");
+    let (begins, next) = mpsc::channel();
+    let work = std::thread::spawn(move || {
+        let seeds = (target.seeds)();
+        let changed = (0..target.changed).map(|number| mutated(&seeds, number));
+        for input in seeds.iter().cloned().chain(changed) {
+            if begins.send(input.clone()).is_err() {
+                return;
+            }
+            (target.run)(&input);
+        }
+    });
+    let mut current = Vec::new();
+    loop {
+        match next.recv_timeout(LONGEST) {
+            Ok(input) => current = input,
+            Err(RecvTimeoutError::Timeout) => panic!("{name} hangs on {current:02x?}"),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
     }
+    assert!(work.join().is_ok(), "{name} panics on {current:02x?}");
 }
 
 #[test]
@@ -191,6 +216,39 @@ fn no_script_upsets_its_sandbox() {
 #[test]
 fn no_bytes_upset_the_broker() {
     check_target("mqtt");
+}
+
+/// What is fuzzed is worth nothing if the checker refuses it: each option, in some valid flow, has to come about.
+#[test]
+fn every_option_of_every_node_type_is_tried() {
+    const TRIES: u64 = 60;
+    let mut missing = Vec::new();
+    for (place, node_type) in node_types().enumerate() {
+        let mut tried = HashSet::new();
+        for (number, base) in bases(node_type).iter().enumerate() {
+            let found = crate::nodes::testing::problems(base);
+            let is_wrong = found.iter().any(|problem| problem.contains(": error: "));
+            assert!(!is_wrong, "{base}\n{found:?}");
+            for seed in 0..TRIES {
+                let mut random = Random((place as u64 + 1) << 32 | (number as u64) << 16 | seed);
+                let bytes: Vec<u8> = (0..80).map(|_| random.next() as u8).collect();
+                let text = changed(base, node_type, &mut Bytes(&bytes));
+                if checked(&text).is_none() {
+                    continue;
+                }
+                let flow: toml::Table = text.parse().expect("it is valid");
+                let nodes = flow["nodes"].as_table().expect("it has nodes");
+                let nodes = nodes.values().filter_map(toml::Value::as_table);
+                let nodes = nodes.filter(|node| node["type"].as_str() == Some(node_type.name));
+                tried.extend(nodes.flat_map(|node| node.keys().cloned()));
+            }
+        }
+        let options = schema(node_type)["properties"].as_object();
+        let options = options.into_iter().flat_map(|options| options.keys());
+        let untried = options.filter(|option| !tried.contains(*option));
+        missing.extend(untried.map(|option| format!("`{option}` of `{}`", node_type.name)));
+    }
+    assert!(missing.is_empty(), "add to `options::MORE`: {missing:?}");
 }
 
 /// Writes what each target begins with into `FUZZ_CORPUS/TARGET`, and the words of flow files into `FUZZ_CORPUS/words`.

@@ -161,13 +161,21 @@ impl FunctionBody {
 
     /// Whether the text does more with `msg` than to name a field of it, or to return it. Then it may see any field.
     fn looks_at_whole_message(&self) -> bool {
+        let text = self.text();
+        // What a function within returns, the body may look at.
+        let has_functions = ["=>", "function", "class", "get "]
+            .iter()
+            .any(|word| text.contains(word));
         self.uses("msg").any(|(before, after)| {
             let after = after.trim_start();
-            let names_field = after.starts_with('.') || after.starts_with("?.");
+            let names_field = match after.strip_prefix("?.") {
+                Some(field) => !field.trim_start().starts_with('['),
+                None => after.starts_with('.'),
+            };
             let returns_it = before.trim_end().ends_with("return") && !after.starts_with('[');
-            !names_field && !returns_it
-        }) || self.text().contains("arguments")
-            || self.text().contains("\\u")
+            !names_field && !(returns_it && !has_functions)
+        }) || text.contains("arguments")
+            || text.contains("\\u")
     }
 }
 
@@ -219,6 +227,11 @@ mod tests {
             "const m = msg; return m;",
             "return arguments[0];",
             "return m\\u0073g;",
+            "return { payload: msg?.['to' + 'pic'] };",
+            "return { payload: msg?. ['to' + 'pic'] };",
+            "return { payload: [1].map(() => { return msg; }) };",
+            "function whole() { return msg; } return { payload: whole() };",
+            "return { payload: { get whole() { return msg; } } };",
         ] {
             check(&whole.replace("\\\\", "\\"), [true, true, true]);
         }

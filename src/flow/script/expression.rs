@@ -94,9 +94,11 @@ impl Sandbox {
             let function = self.evaluate::<JsFunction<'_>>(ctx, source)?;
             Ok(Persistent::save(ctx, function))
         })?;
+        // In other ways an expression can have what it does not name.
+        let sees_all = mentions(&expression.0, "arguments") || mentions(&expression.0, "\\u");
         Ok(Compiled {
             function,
-            mentions: NAMES.map(|name| mentions(&expression.0, name)),
+            mentions: NAMES.map(|name| sees_all || mentions(&expression.0, name)),
             expression: expression.clone(),
             nodes: nodes.into(),
             sandbox: self.clone(),
@@ -239,6 +241,8 @@ mod tests {
         check("msg.payload + msg.time", Value::Number(1_507.0));
         check("headers.none", Value::Null);
         check("msg.source", Value::from("probe"));
+        check("p\\u0061yload", Value::Number(7.0));
+        check("arguments[0]", Value::Number(7.0));
         check(
             "({ a: [1, { b: null }] }) // a comment",
             serde_json::from_str(r#"{"a":[1,{"b":null}]}"#).expect("JSON"),

@@ -53,22 +53,24 @@ impl Intake {
     /// The number to compute with, or a failure.
     #[inline]
     pub(super) fn number_or_fail(&self, message: &Message, cx: &mut Context<'_>) -> Option<f64> {
-        let computed;
-        let value = match self.value.as_ref().map(|value| value.value(message)) {
-            None => &message.payload,
-            Some(Ok(value)) => {
-                computed = value;
-                &computed
-            }
-            Some(Err(error)) => {
-                cx.fail(error.to_string());
-                return None;
-            }
+        let Some(value) = &self.value else {
+            return match self.takes_any {
+                true => Some(fingerprint(&message.payload)),
+                false => cx.number_or_fail(&message.payload),
+            };
         };
-        if self.takes_any {
-            return Some(fingerprint(value));
-        }
-        cx.number_or_fail(value)
+        let reason = match value.value(message) {
+            Ok(value) if self.takes_any => return Some(fingerprint(&value)),
+            Ok(Value::Number(number)) if number.is_finite() => return Some(number),
+            Ok(other) => format!(
+                "needs a finite number, but `value` gives {}: {}",
+                other.kind(),
+                excerpt(&other)
+            ),
+            Err(error) => error.to_string(),
+        };
+        cx.fail(reason);
+        None
     }
 
     pub(super) fn has_keys(&self) -> bool {
@@ -83,6 +85,12 @@ impl Intake {
             By::Expression(by) => match by.value(message).map_err(|error| error.to_string())? {
                 Value::Text(text) => text,
                 Value::Null => return Err("`by` gives no key for this message: it is null".into()),
+                // As text they would all be the key `null`.
+                Value::Number(number) if !number.is_finite() => {
+                    return Err(format!(
+                        "`by` gives no key for this message: it is {number}"
+                    ));
+                }
                 other => other.to_json().into(),
             },
         };

@@ -85,9 +85,10 @@ use crate::runtime::node::Node;
 ///
 /// A statistic that leaves the range of 64-bit floats, such as a sum of huge numbers, is `null`.
 ///
-/// Memory: for each key some 250 bytes, its text, and its open windows; for each of those some 110 bytes, and 80 for each of
-/// `first`/`last`, `stddev`/`variance`, `slope` and each time-weighted statistic. Percentiles take 8 bytes a message up to 1,000,
-/// then at most 33 KB; `distinct` 20 to 40 bytes a value. Sliding windows take 16 bytes a message, and 8 with percentiles. At most
+/// Memory: for each key some 250 bytes, its text, and its open windows (tumbling and hopping ones: room for at least four);
+/// for each of those some 110 bytes, and 80 for each of `first`/`last`, `stddev`/`variance`, `slope` and each time-weighted
+/// statistic. Percentiles take 8 bytes a message up to 1,000, then at most 33 KB; `distinct` 20 to 40 bytes a value; a
+/// histogram 8 bytes a count. Sliding windows take 16 to 32 bytes a message, and 8 to 16 more with percentiles. At most
 /// 200,000 windows are open, and 1,000,000 messages in sliding windows, for all keys; a message that needs more fails.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Window {

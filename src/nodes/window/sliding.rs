@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::fold::Fold;
 use super::plan::{Plan, Stretch};
-use super::tally::{Tallies, too_many_distinct};
+use super::tally::{Tallies, is_mostly_empty, too_many_distinct};
 use super::windows::{Answer, Here, Kind, Reading, earlier};
 use crate::flow::options::Span;
 use crate::message::Timestamp;
@@ -66,6 +66,31 @@ impl Sliding {
             readings: 0,
         }
     }
+
+    /// Whether a window can take one more number when its first readings have left; the error says why not.
+    fn check_room(&self, slide: Option<&Slide>, leaving: usize, number: f64) -> Result<(), String> {
+        let staying = slide.map_or(0, |slide| slide.readings.len()) - leaving;
+        if staying >= self.most {
+            return Err(format!(
+                "the last {} have {} readings already: raise `most`, or lower `size`",
+                Span(self.size),
+                self.most
+            ));
+        }
+        if self.readings - leaving >= MOST_READINGS {
+            return Err(format!(
+                "the windows of all keys have {MOST_READINGS} readings already: lower `size` or `most_keys`"
+            ));
+        }
+        let is_full = |slide: &Slide| {
+            slide.tallies.is_full_for(number)
+                && !slide.tallies.is_room_made_by(slide.values(leaving))
+        };
+        if slide.is_some_and(is_full) {
+            return Err(too_many_distinct());
+        }
+        Ok(())
+    }
 }
 
 impl Slide {
@@ -85,21 +110,47 @@ impl Slide {
         self.tallies.add(value);
     }
 
-    /// Takes the first reading out if it is not later than that.
-    fn pop_until(&mut self, time: Timestamp, plan: &Plan) -> Option<f64> {
-        let (_, value) = *self.readings.front().filter(|first| first.0 <= time)?;
-        if self.older == 0 {
-            self.cut(plan);
+    /// How many readings are not later than that.
+    fn leaving(&self, time: Timestamp) -> usize {
+        match self.readings.front() {
+            Some(first) if first.0 <= time => {
+                self.readings.partition_point(|reading| reading.0 <= time)
+            }
+            _ => 0,
         }
-        self.readings.pop_front();
-        self.older -= 1;
+    }
+
+    fn values(&self, count: usize) -> impl Iterator<Item = f64> {
+        self.readings.range(..count).map(|(_, value)| *value)
+    }
+
+    /// Takes the first readings out. The last one's value.
+    fn let_go(&mut self, count: usize, plan: &Plan) -> Option<f64> {
+        let last = self.readings.get(count.checked_sub(1)?)?.1;
+        if count > BLOCK {
+            let going = self.values(count).collect();
+            self.tallies.remove_all(going);
+        } else {
+            for (_, value) in self.readings.range(..count) {
+                self.tallies.remove(*value);
+            }
+        }
+        for _ in 0..count {
+            if self.older == 0 {
+                self.cut(plan);
+            }
+            self.readings.pop_front();
+            self.older -= 1;
+        }
         self.heads.truncate(self.older / BLOCK);
-        self.tallies.remove(value);
-        Some(value)
+        Some(last)
     }
 
     /// Makes all readings older ones.
     fn cut(&mut self, plan: &Plan) {
+        if is_mostly_empty(self.readings.len(), self.readings.capacity()) {
+            self.readings.shrink_to(2 * self.readings.len());
+        }
         self.older = self.readings.len();
         self.tail = plan.fold();
         self.heads.clear();
@@ -156,26 +207,12 @@ impl Kind for Sliding {
     ) -> Result<Option<Answer>, String> {
         let Reading { time, number, .. } = reading;
         let start = earlier(time, self.size);
+        let leaving = kept.slide.as_ref().map_or(0, |slide| slide.leaving(start));
+        // All of this before anything leaves: one that is earlier than a refused one may still come.
+        self.check_room(kept.slide.as_ref(), leaving, number)?;
         let slide = kept.slide.get_or_insert_with(|| Slide::new(here.plan));
-        while let Some(value) = slide.pop_until(start, here.plan) {
-            self.readings -= 1;
-            kept.held = Some(value);
-        }
-        if slide.readings.len() >= self.most {
-            return Err(format!(
-                "the last {} have {} readings already: raise `most`, or lower `size`",
-                Span(self.size),
-                self.most
-            ));
-        }
-        if self.readings >= MOST_READINGS {
-            return Err(format!(
-                "the windows of all keys have {MOST_READINGS} readings already: lower `size` or `most_keys`"
-            ));
-        }
-        if slide.tallies.is_full_for(number) {
-            return Err(too_many_distinct());
-        }
+        kept.held = slide.let_go(leaving, here.plan).or(kept.held);
+        self.readings -= leaving;
         slide.push(time, number);
         self.readings += 1;
         kept.settled = time;

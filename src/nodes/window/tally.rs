@@ -21,6 +21,11 @@ pub(super) fn too_many_distinct() -> String {
     format!("the window has {MOST_DISTINCT} distinct values already, this is one too many")
 }
 
+/// Whether room is to be given back: a burst of readings must not keep its memory when it has left.
+pub(super) fn is_mostly_empty(length: usize, capacity: usize) -> bool {
+    capacity > 64 && capacity > 4 * length
+}
+
 /// The tallies of one window.
 #[derive(Clone, Debug)]
 pub(super) struct Tallies(Box<[Tally]>);
@@ -55,9 +60,33 @@ impl Tallies {
             match tally {
                 Tally::Quantiles(quantiles) => quantiles.remove(value),
                 Tally::Distinct(distinct) => distinct.remove(value),
-                Tally::Histogram(histogram) => histogram.counts[histogram.place(value)] -= 1,
+                Tally::Histogram(histogram) => histogram.remove(value),
             }
         }
+    }
+
+    /// Takes many values back, which one by one would take long.
+    pub(super) fn remove_all(&mut self, mut values: Vec<f64>) {
+        values.sort_by(f64::total_cmp);
+        for tally in &mut self.0 {
+            match tally {
+                Tally::Quantiles(quantiles) => quantiles.remove_sorted(&values),
+                Tally::Distinct(distinct) => values.iter().for_each(|it| distinct.remove(*it)),
+                Tally::Histogram(histogram) => values.iter().for_each(|it| histogram.remove(*it)),
+            }
+        }
+    }
+
+    /// Whether there is room for a value when others have been taken back.
+    pub(super) fn is_room_made_by(&self, others: impl Iterator<Item = f64>) -> bool {
+        let mut going: HashMap<u64, u32> = HashMap::new();
+        others.for_each(|other| *going.entry(bits(other)).or_default() += 1);
+        self.0.iter().all(|tally| match tally {
+            Tally::Distinct(distinct) => going
+                .iter()
+                .any(|(bits, count)| distinct.counts.get(bits) == Some(count)),
+            Tally::Quantiles(_) | Tally::Histogram(_) => true,
+        })
     }
 
     /// The statistic, if it is kept here.
@@ -162,6 +191,21 @@ impl Quantiles {
         };
         let place = values.partition_point(|other| *other < value);
         values.remove(place);
+        if is_mostly_empty(values.len(), values.capacity()) {
+            values.shrink_to(2 * values.len());
+        }
+    }
+
+    fn remove_sorted(&mut self, going: &[f64]) {
+        let Values::Sorted(values) = &mut self.values else {
+            debug_assert!(false, "nothing is taken out of a sketch");
+            return;
+        };
+        let mut going = going.iter().peekable();
+        values.retain(|value| going.next_if_eq(&value).is_none());
+        if is_mostly_empty(values.len(), values.capacity()) {
+            values.shrink_to(2 * values.len());
+        }
     }
 
     /// The value at rank `percent / 100 * (n - 1)`, rounded down.
@@ -207,6 +251,9 @@ impl Distinct {
             *count -= 1;
             if *count == 0 {
                 self.counts.remove(&bits(value));
+                if is_mostly_empty(self.counts.len(), self.counts.capacity()) {
+                    self.counts.shrink_to(2 * self.counts.len());
+                }
             }
         }
     }
@@ -225,6 +272,10 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
+    fn remove(&mut self, value: f64) {
+        self.counts[self.place(value)] -= 1;
+    }
+
     fn place(&self, value: f64) -> usize {
         self.edges.partition_point(|edge| *edge <= value)
     }
@@ -287,6 +338,60 @@ mod tests {
         assert!(!tallies.is_full_for(5.0));
         tallies.remove(7.0);
         assert!(!tallies.is_full_for(-1.0));
+    }
+
+    #[test]
+    fn many_values_leave_as_one_by_one_and_their_memory_with_them() {
+        let statistics = [
+            Statistic::Percentile(50.0),
+            Statistic::Distinct,
+            Statistic::Histogram(vec![0.0, 30.0]),
+        ];
+        let value = |place: i32| match place % 50 {
+            0 => -0.0,
+            rest => f64::from(rest - 10),
+        };
+        let staying = |place: i32| place % 40 == 0;
+        for statistic in statistics {
+            let new = || Tallies::new(&[Tally::of(&statistic, true).expect("it needs a tally")]);
+            let (mut one_by_one, mut at_once, mut expected) = (new(), new(), new());
+            for place in 0..5_000 {
+                one_by_one.add(value(place));
+                at_once.add(value(place));
+                if staying(place) {
+                    expected.add(value(place));
+                }
+            }
+            let going = (0..5_000).filter(|place| !staying(*place)).map(value);
+            going.clone().for_each(|value| one_by_one.remove(value));
+            at_once.remove_all(going.collect());
+            for tallies in [one_by_one, at_once] {
+                assert_eq!(tallies.read(&statistic), expected.read(&statistic));
+                if let Tally::Quantiles(Quantiles { values, .. }) = &tallies.0[0] {
+                    let Values::Sorted(values) = values else {
+                        panic!("they are exact");
+                    };
+                    assert_eq!(values.len(), 125);
+                    assert!(values.capacity() <= 500, "{}", values.capacity());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn room_is_made_only_by_the_last_one_of_a_value() {
+        let mut tallies = tallies(&Statistic::Distinct);
+        for value in [1.0, 2.0, 2.0, 0.0] {
+            tallies.add(value);
+        }
+        let check = |going: &[f64], expected| {
+            assert_eq!(tallies.is_room_made_by(going.iter().copied()), expected);
+        };
+        check(&[], false);
+        check(&[2.0], false);
+        check(&[2.0, 2.0], true);
+        check(&[2.0, 1.0], true);
+        check(&[-0.0], true);
     }
 
     /// Percentiles of the values as they are, and as a window gives them.

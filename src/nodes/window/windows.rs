@@ -104,7 +104,7 @@ impl<K: Kind> Node for Windows<K> {
         let Some(number) = self.intake.number_or_fail(message, cx) else {
             return;
         };
-        if self.is_quick {
+        if self.is_quick && !self.is_ahead(message.time, cx) {
             let kept = &mut self.keys.slot_mut(0).kept;
             if self.kind.add_to_newest(kept, message, number) {
                 return;
@@ -142,6 +142,12 @@ impl<K: Kind> Windows<K> {
         }
     }
 
+    /// Whether a time is further ahead of now than a message's may be.
+    #[inline]
+    fn is_ahead(&self, time: Timestamp, cx: &Context<'_>) -> bool {
+        time.saturating_since(cx.now().wall) > self.settings.future
+    }
+
     fn arrive(
         &mut self,
         number: f64,
@@ -149,7 +155,7 @@ impl<K: Kind> Windows<K> {
         cx: &mut Context<'_>,
     ) -> Result<(), String> {
         let (time, now) = (message.time, cx.now().wall);
-        if time.saturating_since(now) > self.settings.future {
+        if self.is_ahead(time, cx) {
             return Err(format!(
                 "the message's time, {time}, is in the future: it is {now} now"
             ));

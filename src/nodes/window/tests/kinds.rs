@@ -220,12 +220,19 @@ fn a_key_may_be_any_value_and_the_topic_is_the_last_messages() {
         .collect();
     assert_eq!(found, [("t2", r#""1""#.into()), ("t3", r#""2""#.into())]);
 
-    let mut run = window("size = '1s'\nby = 'payload.room'\nvalue = '1'");
-    deliver(&mut run, "t", 10_000, 1.0);
-    assert_eq!(
-        sent(&run),
-        ["failed: `by` gives no key for this message: it is null"]
-    );
+    let check = |by: &str, expected: &str| {
+        let mut run = window(&format!("size = '1s'\nby = '{by}'\nvalue = '1'"));
+        deliver(&mut run, "t", 10_000, 1.0);
+        assert_eq!(
+            sent(&run),
+            [format!(
+                "failed: `by` gives no key for this message: it is {expected}"
+            )]
+        );
+    };
+    check("payload.room", "null");
+    check("payload.room % 3", "NaN");
+    check("payload / 0", "inf");
 }
 
 #[test]

@@ -126,6 +126,34 @@ fn a_sliding_window_that_is_full_refuses_and_recovers() {
 }
 
 #[test]
+fn a_refused_message_takes_nothing_out_of_a_sliding_window() {
+    let mut run =
+        window("kind = 'sliding'\nsize = '1s'\nmost = 20000\ncompute = ['count', 'distinct']");
+    deliver(&mut run, "t", 10_000, 0.0);
+    for value in 0..10_000 {
+        deliver(&mut run, "t", 10_100, f64::from(value));
+    }
+    run.go_on_until(Timestamp::from_millis(11_050));
+    run.sent.clear();
+    // The first 0 would have left, but there is another one.
+    run.deliver(Timestamp::from_millis(11_050), (-1.0).into());
+    run.deliver(Timestamp::from_millis(10_999), 5.0.into());
+    run.deliver(Timestamp::from_millis(11_000), 5.0.into());
+    // When the others leave as well, there is room again.
+    run.now.wall = Timestamp::from_millis(11_200);
+    run.deliver(Timestamp::from_millis(11_200), (-1.0).into());
+    assert_eq!(
+        sent(&run),
+        [
+            "failed: the window has 10000 distinct values already, this is one too many",
+            r#"{"count":10002,"distinct":10000,"start":"00:09.999Z","end":"00:10.999Z"}"#,
+            r#"{"count":10002,"distinct":10000,"start":"00:10.000Z","end":"00:11.000Z"}"#,
+            r#"{"count":3,"distinct":2,"start":"00:10.200Z","end":"00:11.200Z"}"#,
+        ]
+    );
+}
+
+#[test]
 fn a_window_takes_no_more_distinct_values_than_it_can_count() {
     for kind in [
         "size = '1m'",
@@ -221,6 +249,27 @@ fn one_call_sends_so_many_results_and_no_more() {
             now = now.later(Duration::from_nanos(1));
         }
         assert_eq!(sent, [256, 256, 256, 232], "{kind}");
+    }
+}
+
+/// Also in a window that is open: whether there are keys must not make a difference.
+#[test]
+fn the_future_is_refused_where_its_window_is_open_already() {
+    for by in ["", "by = 'topic'"] {
+        let mut run = window(&format!(
+            "size = '1h'\nfuture = '2s'\nlateness = '0s'\ncompute = ['count']\n{by}"
+        ));
+        run.go_on_until(Timestamp::from_millis(10_000));
+        for ms in [10_000, 12_000, 12_001] {
+            run.deliver(Timestamp::from_millis(ms), 1.0.into());
+        }
+        run.go_on_until(Timestamp::from_millis(4_000_000));
+        let sent = sent(&run);
+        assert_eq!(
+            sent[0],
+            "failed: the message's time, 00:12.001Z, is in the future: it is 00:10.000Z now"
+        );
+        assert!(sent[1].starts_with(r#"{"count":2,"#), "{}", sent[1]);
     }
 }
 

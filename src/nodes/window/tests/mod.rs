@@ -52,6 +52,16 @@ fn a_value_is_computed_and_what_throws_fails() {
         &[(10_000, 1.0)],
         &["failed: JavaScript: cannot read property 'b' of undefined"],
     );
+    check(
+        "size = '1s'\nvalue = 'payload.room'",
+        &[(10_000, 1.0)],
+        &["failed: needs a finite number, but `value` gives null: null"],
+    );
+    check(
+        "size = '1s'\nvalue = '1 / payload'",
+        &[(10_000, 0.0)],
+        &["failed: needs a finite number, but `value` gives a number: inf"],
+    );
 }
 
 #[test]
