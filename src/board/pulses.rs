@@ -39,6 +39,8 @@ struct State<L> {
 struct Driven<L> {
     line: L,
     rhythm: Option<Rhythm>,
+    /// When the last period began that a level ended.
+    began: Option<Duration>,
 }
 
 /// The pulses on a line.
@@ -62,6 +64,27 @@ impl Rhythm {
             level: Level::High,
             next: now.saturating_add(pulses.width()),
         }
+    }
+
+    /// Goes on in a period that a level has interrupted, so that pulses which come and go at each new duty are not more than
+    /// one in each period; with a pulse if that period is over.
+    fn resume(pulses: Pulses, began: Duration, now: Duration) -> Rhythm {
+        let mut rhythm = Rhythm::start(pulses, began);
+        if now.saturating_sub(began) >= pulses.period() {
+            return Rhythm::start(pulses, now);
+        }
+        rhythm.due(now);
+        rhythm
+    }
+
+    /// When the period began.
+    fn began(&self) -> Duration {
+        let since = if self.level.is_high() {
+            self.pulses.width()
+        } else {
+            self.pulses.period()
+        };
+        self.next.saturating_sub(since)
     }
 
     /// The level to switch to, once it is time. What counts is when it was due, so that lateness does not add up; after a
@@ -96,7 +119,7 @@ impl<L: Line> State<L> {
     /// Switches what is due and tells when the next line is.
     fn switch(&mut self, now: Duration) -> Option<Duration> {
         let mut first = None;
-        for Driven { line, rhythm } in self.lines.values_mut() {
+        for Driven { line, rhythm, .. } in self.lines.values_mut() {
             let Some(rhythm) = rhythm else { continue };
             if let Some(level) = rhythm.due(now) {
                 line.write(level);
@@ -128,7 +151,11 @@ impl<L: Line> Lines<L> {
 
     /// Takes over a line, which keeps its level.
     pub(super) fn insert(&mut self, pin: Pin, line: L) {
-        let driven = Driven { line, rhythm: None };
+        let driven = Driven {
+            line,
+            rhythm: None,
+            began: None,
+        };
         self.shared.lock().lines.insert(pin, driven);
     }
 
@@ -147,13 +174,19 @@ impl<L: Line> Lines<L> {
         };
         match (drive, &mut driven.rhythm) {
             (Drive::Level(level), rhythm) => {
-                *rhythm = None;
+                let interrupted = rhythm.take().map(|rhythm| rhythm.began());
+                driven.began = interrupted.or(driven.began);
                 driven.line.write(level);
             }
             (Drive::Pulses(pulses), Some(rhythm)) => rhythm.wanted = pulses,
             (Drive::Pulses(pulses), rhythm) => {
-                *rhythm = Some(Rhythm::start(pulses, self.clock.now().mono));
-                driven.line.write(Level::High);
+                let now = self.clock.now().mono;
+                let new = match driven.began {
+                    Some(began) => Rhythm::resume(pulses, began, now),
+                    None => Rhythm::start(pulses, now),
+                };
+                driven.line.write(new.level);
+                *rhythm = Some(new);
                 drop(state);
                 self.shared.changed.notify_one();
             }
@@ -265,6 +298,47 @@ mod tests {
         assert_eq!([3, 9].map(|at| rhythm.due(ms(at))), [LOW, None]);
         assert_eq!([10, 17, 18].map(|at| rhythm.due(ms(at))), [HIGH, None, LOW]);
         assert_eq!([19, 20].map(|at| rhythm.due(ms(at))), [None, HIGH]);
+    }
+
+    #[test]
+    fn after_a_level_it_goes_on_in_its_period_or_begins_anew_if_that_is_over() {
+        // 10 ms with 30 %, begun at 0: the level, and when it changes.
+        let check = |now: u64, level: Level, next: u64| {
+            let rhythm = Rhythm::resume(pulses(ms(10), 0.3), ms(0), ms(now));
+            assert_eq!((rhythm.level, rhythm.next), (level, ms(next)), "{now}");
+            assert_eq!(rhythm.began(), ms(if now < 10 { 0 } else { now }), "{now}");
+        };
+        check(0, Level::High, 3);
+        check(2, Level::High, 3);
+        check(3, Level::Low, 10);
+        check(9, Level::Low, 10);
+        check(10, Level::High, 13);
+        check(1000, Level::High, 1003);
+    }
+
+    #[test]
+    fn pulses_that_come_and_go_are_no_more_than_their_share() {
+        // Each 1 ms another duty: 20 % of 10 ms, and none; then 80 %, and all.
+        let high_of_a_thousand = |duty: f64, other: Level| {
+            let mut began = None;
+            let mut high = 0;
+            for at in 0..1000 {
+                if at % 2 == 1 {
+                    high += u32::from(other.is_high());
+                    continue;
+                }
+                let pulses = pulses(ms(10), duty);
+                let rhythm = match began {
+                    Some(began) => Rhythm::resume(pulses, began, ms(at)),
+                    None => Rhythm::start(pulses, ms(at)),
+                };
+                high += u32::from(rhythm.level.is_high());
+                began = Some(rhythm.began());
+            }
+            high
+        };
+        assert_eq!(high_of_a_thousand(0.2, Level::Low), 100);
+        assert_eq!(high_of_a_thousand(0.8, Level::High), 900);
     }
 
     #[test]

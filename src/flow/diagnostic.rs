@@ -141,7 +141,6 @@ impl Report {
             .any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// The problems in the order of their places.
     /// Leaves of several problems that read the same, at the same place, the first.
     pub fn drop_repeated(&mut self) {
         let mut seen = std::collections::HashSet::new();
@@ -149,6 +148,7 @@ impl Report {
             .retain(|found| seen.insert((found.span.clone(), found.message.clone())));
     }
 
+    /// The problems in the order of their places.
     pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.diagnostics
             .sort_by_key(|diagnostic| diagnostic.span.start);

@@ -315,6 +315,14 @@ fn inputs(value: &Spanned<DeValue<'_>>, report: &mut Report) -> Vec<Spanned<Stri
     let mut inputs = Vec::new();
     for item in items.iter() {
         match item.get_ref().as_str() {
+            // Not kept: in parts inside of each other, a second `in` would double what each is given.
+            Some(text)
+                if inputs
+                    .iter()
+                    .any(|known: &Spanned<String>| known.get_ref() == text) =>
+            {
+                report.error(item.span(), format!("`{text}` is named twice"), None);
+            }
             Some(text) => inputs.push(Spanned::new(item.span(), text.to_owned())),
             None => wrong_type(report, "from", item, "a node's name or `node.port`"),
         }

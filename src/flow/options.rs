@@ -99,7 +99,7 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
         let culprit = error.span().and_then(|span| {
             table
                 .iter()
-                .find(|(_, value)| contains(&value.span(), &span))
+                .find(|(_, value)| holds(value, &span))
                 .map(|(key, _)| key.get_ref().to_string())
         });
         let Some(culprit) = culprit else {
@@ -140,8 +140,7 @@ fn set_aside_item(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> bool
     let DeValue::Array(items) = value.get_mut() else {
         return false;
     };
-    let is_wrong =
-        |item: &Spanned<DeValue<'_>>| item.get_ref().is_table() && contains(&item.span(), span);
+    let is_wrong = |item: &Spanned<DeValue<'_>>| item.get_ref().is_table() && holds(item, span);
     let Some(wrong) = items.iter().position(is_wrong) else {
         return false;
     };
@@ -153,6 +152,18 @@ fn set_aside_item(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> bool
     }
     *items = kept;
     true
+}
+
+/// Whether a place is in a value. What stands below a header, as `[[nodes.NAME.rules]]`, is not in the header's own place.
+fn holds(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
+    let is_inside = match value.get_ref() {
+        DeValue::Table(table) => table
+            .iter()
+            .any(|(key, value)| contains(&key.span(), span) || holds(value, span)),
+        DeValue::Array(items) => items.iter().any(|item| holds(item, span)),
+        _ => false,
+    };
+    is_inside || contains(&value.span(), span)
 }
 
 fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
@@ -430,6 +441,19 @@ mod tests {
                 "x.toml:3:25: error: `rules`: there is no `tpo` here, there is `top` (did you mean `top`?)",
                 "x.toml:3:44: error: `rules`: string \"x\", expected a number",
                 "x.toml:3:51: error: `rules`: `top` is missing here",
+            ],
+        );
+    }
+
+    #[test]
+    fn tables_with_headers_of_their_own_are_read_as_well() {
+        check(
+            "every = '1s'\namount = 'x'\n[[rules]]\ntop = 1\n[[rules]]\ntpo = 1\n[[rules]]\ntop = 'x'\n[[rules]]\n",
+            &[
+                "x.toml:2:10: error: `amount`: string \"x\", expected a number (`amount`: How much)",
+                "x.toml:6:1: error: `rules`: there is no `tpo` here, there is `top` (did you mean `top`?)",
+                "x.toml:8:7: error: `rules`: string \"x\", expected a number",
+                "x.toml:9:1: error: `rules`: `top` is missing here",
             ],
         );
     }

@@ -31,6 +31,8 @@ use crate::flow::file::{FlowFile, WrittenNode};
 pub const TYPE: &str = "part";
 /// What a part's nodes call what it is given.
 pub const INPUT: &str = "in";
+/// Parts inside of each other; deeper ones would take more stack than a thread has.
+const MOST_NESTED: usize = 32;
 
 /// A part as written.
 #[derive(Clone, Debug)]
@@ -66,7 +68,8 @@ pub struct Expanded<'a> {
     pub uses: HashMap<String, PartUse<'a>>,
 }
 
-/// Puts the nodes of all parts in the place of their uses. More than `most` nodes are not made.
+/// Puts the nodes of all parts in the place of their uses. More than `most` nodes are not made, and what parts in parts
+/// multiply without a node coming of it is bounded as well.
 pub fn expand<'a>(file: &FlowFile<'a>, most: usize, report: &mut Report) -> Expanded<'a> {
     let mut expansion = Expansion {
         file,
@@ -75,13 +78,15 @@ pub fn expand<'a>(file: &FlowFile<'a>, most: usize, report: &mut Report) -> Expa
         expanded: Expanded::default(),
         open: Vec::new(),
         used: vec![false; file.parts.len()],
+        placed: 0,
         is_full: false,
     };
     for node in &file.nodes {
         expansion.place(node, "");
     }
     for (part, is_used) in file.parts.iter().zip(expansion.used) {
-        if !is_used {
+        // Of what was not looked at nobody knows.
+        if !is_used && !expansion.is_full {
             let name = part.name.get_ref();
             let help = format!(
                 "a node uses it: type = \"part\", part = \"{name}\"; until then its nodes are not checked"
@@ -103,24 +108,32 @@ struct Expansion<'f, 'a> {
     /// The parts that are being put in, one inside of the other.
     open: Vec<usize>,
     used: Vec<bool>,
+    /// Nodes and uses of parts so far, those with mistakes included.
+    placed: usize,
+    /// There is no room for more, and that has been said.
     is_full: bool,
 }
 
 impl<'a> Expansion<'_, 'a> {
     fn place(&mut self, node: &WrittenNode<'a>, scope: &str) {
-        if node.node_type.get_ref() != TYPE {
-            if self.expanded.nodes.len() < self.most {
-                let scope = scope.to_owned();
-                self.expanded.nodes.push(WrittenNode {
-                    scope,
-                    ..node.clone()
-                });
-            } else if !std::mem::replace(&mut self.is_full, true) {
+        let is_use = node.node_type.get_ref() == TYPE;
+        let has_room = is_use || self.expanded.nodes.len() < self.most;
+        if !has_room || self.placed >= self.most.saturating_mul(3) {
+            if !std::mem::replace(&mut self.is_full, true) {
                 let message = format!("a flow can have {} nodes, with its parts", self.most);
                 let help = "split it into several flows, joined by `link out` and `link in`";
                 self.report
                     .error(node.name.span(), message, Some(help.into()));
             }
+            return;
+        }
+        self.placed += 1;
+        if !is_use {
+            let scope = scope.to_owned();
+            self.expanded.nodes.push(WrittenNode {
+                scope,
+                ..node.clone()
+            });
             return;
         }
         let Some(part) = self.part_of(node) else {
@@ -134,6 +147,12 @@ impl<'a> Expansion<'_, 'a> {
                 definition.name.get_ref()
             );
             self.report.error(node.node_type.span(), message, None);
+            return;
+        }
+        if self.open.len() == MOST_NESTED {
+            let message = format!("parts can be {MOST_NESTED} deep inside of each other");
+            self.report.error(node.node_type.span(), message, None);
+            self.is_full = true;
             return;
         }
         let with = self.parameters(node, definition);
@@ -298,10 +317,10 @@ mod tests {
     use super::*;
     use crate::flow::file;
 
-    #[test]
-    fn parts_in_parts_do_not_multiply_without_end() {
+    /// A part that uses another one twice, and so on, `depth` deep; what is at the bottom, and what is said.
+    fn expand_nested(depth: usize, bottom: &str) -> (usize, Vec<String>) {
         let mut flow = String::new();
-        for depth in 1..40 {
+        for depth in 1..=depth {
             flow += &format!("[parts.p{depth}]\n");
             for name in ["a", "b"] {
                 flow += &format!(
@@ -310,18 +329,81 @@ mod tests {
                 );
             }
         }
-        flow += "[parts.p0.nodes.a]\ntype = 'filter'\nfrom = 'in'\n";
-        flow += "[nodes.use]\ntype = 'part'\npart = 'p39'\nfrom = 'tick'\n";
+        flow += &format!("[parts.p0]\n{bottom}\n");
+        flow += &format!("[nodes.use]\ntype = 'part'\npart = 'p{depth}'\nfrom = 'tick'\n");
         let mut report = Report::new("f.toml", flow);
         let source = report.source().clone();
         let file = file::parse(&source, &mut report);
         let expanded = expand(&file, 100, &mut report);
-        assert_eq!(expanded.nodes.len(), 100);
+        report.drop_repeated();
+        let found = report.into_diagnostics().into_iter();
+        (expanded.nodes.len(), found.map(|it| it.message).collect())
+    }
+
+    const FULL: &str = "a flow can have 100 nodes, with its parts";
+
+    #[test]
+    fn parts_in_parts_do_not_multiply_without_end() {
+        let node = "nodes.a = { type = 'filter', from = 'in' }";
+        assert_eq!(expand_nested(20, node), (100, vec![FULL.to_owned()]));
+        // Also where no node comes of it.
+        for bottom in [
+            "",
+            "nodes.a = { type = 3 }",
+            "nodes.a = { type = 'part', part = 'none' }",
+        ] {
+            let (nodes, found) = expand_nested(20, bottom);
+            assert_eq!(nodes, 0, "{bottom}");
+            assert!(found.iter().any(|it| it == FULL), "{bottom}: {found:?}");
+            assert!(found.len() < 5, "{bottom}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn parts_are_so_deep_inside_of_each_other_and_no_deeper() {
+        let chain = |depth: usize| {
+            let mut flow = String::from("[parts.p0.nodes.a]\ntype = 'filter'\nfrom = 'in'\n");
+            for depth in 1..depth {
+                flow += &format!(
+                    "[parts.p{depth}.nodes.a]\ntype = 'part'\npart = 'p{}'\nfrom = 'in'\n",
+                    depth - 1
+                );
+            }
+            flow += &format!(
+                "[nodes.use]\ntype = 'part'\npart = 'p{}'\nfrom = 'tick'\n",
+                depth - 1
+            );
+            let mut report = Report::new("f.toml", flow);
+            let source = report.source().clone();
+            let file = file::parse(&source, &mut report);
+            let nodes = expand(&file, 100, &mut report).nodes.len();
+            let found = report.into_diagnostics().into_iter();
+            (nodes, found.map(|it| it.message).collect::<Vec<_>>())
+        };
+        assert_eq!(chain(32), (1, vec![]));
+        let deep = "parts can be 32 deep inside of each other".to_owned();
+        assert_eq!(chain(33), (0, vec![deep]));
+        assert_eq!(chain(5_000), chain(33));
+    }
+
+    #[test]
+    fn what_a_part_is_given_twice_does_not_multiply_from_part_to_part() {
+        let mut flow = String::from("[parts.p0.nodes.a]\ntype = 'filter'\nfrom = 'in'\n");
+        for depth in 1..30 {
+            flow += &format!(
+                "[parts.p{depth}.nodes.a]\ntype = 'part'\npart = 'p{}'\nfrom = ['in', 'in']\n",
+                depth - 1
+            );
+        }
+        flow += "[nodes.use]\ntype = 'part'\npart = 'p29'\nfrom = 'tick'\n";
+        let mut report = Report::new("f.toml", flow);
+        let source = report.source().clone();
+        let file = file::parse(&source, &mut report);
+        let expanded = expand(&file, 100, &mut report);
+        let node = &expanded.nodes[0];
+        assert_eq!(expanded.inputs(&node.scope, &node.from).len(), 1);
         let found = report.into_diagnostics();
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(
-            found[0].message,
-            "a flow can have 100 nodes, with its parts"
-        );
+        assert_eq!(found.len(), 29);
+        assert_eq!(found[0].message, "`in` is named twice");
     }
 }

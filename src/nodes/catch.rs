@@ -112,6 +112,15 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_named_twice_is_caught_once() {
+        let twice = "[nodes.c]\ntype = 'catch'\nnodes = ['tested', 'tested']\n\
+                     [nodes.caught]\ntype = 'debug'\nfrom = 'c'";
+        let mut run = run(twice);
+        run.deliver(Timestamp::default(), Value::from("x"));
+        assert_eq!(run.sent, [FAILED, "caught: \"x\""]);
+    }
+
+    #[test]
     fn two_of_them_do_not_complain_to_each_other_for_ever() {
         let mut run = run(
             "[nodes.a]\ntype = 'catch'\n[nodes.behind-a]\ntype = 'range'\nfrom = 'a'\nin = [0, 1]\n\

@@ -249,7 +249,10 @@ mod tests {
     #[test]
     fn what_is_no_level_fails_and_changes_nothing() {
         let failed = "failed: needs true, false, 1 or 0, but the payload is ";
-        check("", &[(1, 2.0.into())], &[LOW, &format!("{failed}2")]);
+        for (number, shown) in [(2.0, "2"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
+            let failed = format!("{failed}{shown}");
+            check("", &[(1, number.into())], &[LOW, &failed]);
+        }
         check(
             "",
             &[(1, true.into()), (2, "off".into())],

@@ -23,6 +23,9 @@ use crate::runtime::node::{Context, Node, excerpt};
 /// requests". A change sends at once, off before on, with the topic of the input's last message. What is no level, or comes
 /// from another node, fails and changes nothing.
 ///
+/// What stands between a port and its contactor must not hold back an "off": no `delay`, and no `gpio out` with `min_on`, which
+/// would keep the one closed while the other closes.
+///
 /// It is software: contactors that must never be closed together are locked against each other by wire as well.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Interlock {
@@ -488,11 +491,13 @@ mod tests {
         let time = Timestamp::from_millis(1);
         run.deliver_message("a", "t", time, true.into());
         run.deliver_message("a", "t", time, Value::Null);
+        run.deliver_message("a", "t", time, f64::NAN.into());
         run.deliver_message("other", "t", time, true.into());
         run.deliver_message("b", "t", time, true.into());
         let expected = [
             "on-a: true",
             "failed: needs true, false, 1 or 0, but the payload is null",
+            "failed: needs true, false, 1 or 0, but the payload is NaN",
             "failed: the message is from a node that is not among `inputs`",
             "on-b: false",
         ];

@@ -280,6 +280,10 @@ mod tests {
             found[0].contains("warning: `set`: names the only"),
             "{found:?}"
         );
+        // Not also that `reset` is missing.
+        let found = node_problems("type = 'latch'\nset = 'source'\nrest = 'source'");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("did you mean `reset`?"), "{found:?}");
         let found = node_problems("type = 'latch'\nreset = 'sorce'");
         assert!(found[0].contains("did you mean `source`?"), "{found:?}");
         let found = problems(

@@ -90,7 +90,9 @@ fn read<D: Definition>(
         let span = place_of(table, &problem.at).unwrap_or(header.clone());
         report.error(span, format!("`{}`: {}", problem.at, problem.message), None);
     }
-    for problem in definition.warnings() {
+    // Of options that were not read completely nobody knows what is meant.
+    let warnings = options.complete.then(|| definition.warnings());
+    for problem in warnings.into_iter().flatten() {
         let span = place_of(table, &problem.at).unwrap_or(header.clone());
         report.warning(span, format!("`{}`: {}", problem.at, problem.message), None);
     }

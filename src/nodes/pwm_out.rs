@@ -17,7 +17,7 @@ use crate::runtime::node::{Context, Node};
 ///
 /// The payload is the duty, the share of each period in which the pin is high: from 0 (low) to 1 (high), or in the units of
 /// `range`. A number outside fails and changes nothing; a `range` node before it with `outside = "clamp"` holds it inside. A new
-/// duty counts from the next pulse; off, full and the safe level count at once.
+/// duty counts from the next pulse; off, full and the safe level count at once, and the pulses go on in their rhythm after them.
 ///
 /// The pin goes to its safe level at the start, at the stop, when the flow fails, and, with `silent_after`, when no duty has
 /// come for that long. The safe state is a level, not a duty, because pulses need a program that runs. If the program is killed
@@ -43,6 +43,7 @@ pub(super) struct PwmOut {
     silent_after: Option<Span>,
 }
 
+const ROUNDING: f64 = 1e-9;
 const LOWEST_FREQUENCY: f64 = 0.01;
 const HIGHEST_FREQUENCY: f64 = 1000.0;
 
@@ -90,6 +91,8 @@ silent_after = "1m"
         }
         if self.range.0 == self.range.1 {
             problems.push(Problem::new("range", "the two ends must differ"));
+        } else if !(self.range.1 - self.range.0).is_finite() {
+            problems.push(Problem::new("range", "the two ends are too far apart"));
         }
         problems.extend(too_short("silent_after", self.silent_after));
         problems
@@ -143,7 +146,8 @@ impl Node for Output {
         };
         let Ends(off, full) = self.range;
         let duty = (number - off) / (full - off);
-        if !(0.0..=1.0).contains(&duty) {
+        // An end of `range` that was computed may be beside it in the last digit.
+        if !(-ROUNDING..=1.0 + ROUNDING).contains(&duty) {
             cx.fail(format!(
                 "needs a number from {off} to {full}, but the payload is {number}"
             ));
@@ -200,9 +204,16 @@ mod tests {
         check("range = [1, 0]", "[1, 0.75, 0]", &[LOW, QUARTER, HIGH]);
         check("range = [-1, 1]", "[-0.5]", &[LOW, QUARTER]);
         check(
-            "range = [-1e308, 1e308]\nsafe = 'high'",
-            "[-1e308]",
-            &[HIGH, LOW],
+            "range = [-8e307, 8e307]\nsafe = 'high'",
+            "[-8e307, 0, 8e307]",
+            &[HIGH, LOW, "GPIO18 50% of 10ms", HIGH],
+        );
+        // What a `range` node makes of 0.3 + 1 * (0.85 - 0.3).
+        let above = "failed: needs a number from 0.3 to 0.85, but the payload is 0.8500001";
+        check(
+            "range = [0.3, 0.85]",
+            "[0.8500000000000001, 0.29999999999999993, 0.8500001]",
+            &[LOW, HIGH, LOW, above],
         );
     }
 
@@ -225,6 +236,16 @@ mod tests {
                 "failed: needs a finite number, but the payload is null: null",
                 "failed: needs a finite number, but the payload is a boolean: true",
             ],
+        );
+        let mut run = Run::sink("type = 'pwm out'\npin = 18");
+        for payload in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX] {
+            run.deliver(Timestamp::default(), payload.into());
+        }
+        assert_eq!(run.sent.len(), 5, "{:?}", run.sent);
+        assert!(
+            run.sent[1..]
+                .iter()
+                .all(|sent| sent.starts_with("failed: "))
         );
     }
 
@@ -252,6 +273,7 @@ mod tests {
         }
         check("range = [1, 1]", "`range`: the two ends must differ");
         check("range = [0, inf]", "must be finite numbers");
+        check("range = [-1e308, 1e308]", "the two ends are too far apart");
         check(
             "silent_after = '0s'",
             "`silent_after`: must be at least 1ms",

@@ -392,9 +392,16 @@ impl<'a> Checker<'_, 'a> {
                         .unwrap_or_else(|| "add it to `from`, or name one that is there".into());
                     let message = format!("`{option}`: this node does not read from `{name}`");
                     self.report.error(span_of(option), message, Some(help));
-                } else if inputs.iter().filter(|(known, _)| *known == name).count() > 1 {
+                    continue;
+                }
+                // Several ports of one node are no reason.
+                let known = inputs.iter().filter(|(known, _)| *known == name);
+                let nodes: HashSet<NodeId> = known.map(|(_, node)| *node).collect();
+                if nodes.len() > 1 {
                     let message = format!("`{option}`: `{name}` stands for several nodes here");
-                    self.report.error(span_of(option), message, None);
+                    let help = "read them through a node of their own each, such as `filter`, and name that";
+                    self.report
+                        .error(span_of(option), message, Some(help.into()));
                 }
             }
             all.push(spec.watches().map(|watch| {
@@ -425,6 +432,8 @@ impl<'a> Checker<'_, 'a> {
                     }
                 }
                 watched.sort();
+                // A node may be named twice, also as one of a part that is named.
+                watched.dedup();
                 Watching {
                     what: watch.what,
                     nodes: watched,

@@ -343,3 +343,63 @@ fn watched_nodes_must_be_known() {
         ["f.toml:6:10: error: there is no node `tik` (did you mean `tick`?)"]
     );
 }
+
+#[test]
+fn ports_of_one_node_can_be_named_together_and_several_nodes_cannot() {
+    let lift = "[nodes.up]\ntype = 'inject'\nevery = '1s'\n\
+        [nodes.lift]\ntype = 'interlock'\nfrom = ['tick', 'up']\ninputs = ['tick', 'up']\n\
+        [nodes.show]\ntype = 'debug'\nfrom = 'moved'\n";
+    let latch = "[nodes.moved]\ntype = 'latch'\nset = 'lift'\nreset = 'tick'\n\
+        from = ['lift.tick', 'lift.up', 'tick']\n";
+    assert_eq!(with_tick(&format!("{lift}{latch}")), [""; 0]);
+    let found = with_tick(&format!(
+        "{PART}[nodes.lift]\ntype = 'part'\npart = 'scaled'\nfrom = 'tick'\n{}\
+         [nodes.show]\ntype = 'debug'\nfrom = 'moved'\n",
+        latch
+            .replace("lift.tick", "lift.ok")
+            .replace("lift.up", "lift.bad")
+    ));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("`set`: `lift` stands for several nodes here (read them through"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_default_of_a_part_means_the_flows_variables_wherever_it_is_used() {
+    use crate::message::Timestamp;
+    use crate::nodes::testing::Run;
+    // Both parts have a `top`; the inner one's default is the flow's.
+    let flow = "[vars]\ntop = 10\n\
+        [parts.inner]\nvars = { top = '${top}' }\nout = 'scale'\n\
+        [parts.inner.nodes.scale]\ntype = 'range'\nfrom = 'in'\nin = [0, 1]\nout = [0, '${top}']\n\
+        [parts.outer]\nvars = { top = 500 }\nout = { plain = 'plain', given = 'given' }\n\
+        [parts.outer.nodes.plain]\ntype = 'part'\npart = 'inner'\nfrom = 'in'\n\
+        [parts.outer.nodes.given]\ntype = 'part'\npart = 'inner'\nfrom = 'in'\nwith = { top = '${top}' }\n\
+        [nodes.source]\ntype = 'inject'\nevery = '10000d'\n\
+        [nodes.tested]\ntype = 'where'\nfrom = 'source'\nwhen = 'true'\n\
+        [nodes.use]\ntype = 'part'\npart = 'outer'\nfrom = 'tested'\n\
+        [nodes.sink]\ntype = 'debug'\nfrom = ['use.plain', 'use.given']";
+    assert_eq!(problems(flow), [""; 0]);
+    let mut run = Run::flow(flow);
+    run.deliver(Timestamp::default(), 1.0.into());
+    assert_eq!(run.sent, ["10", "500"]);
+}
+
+#[test]
+fn variables_that_javascript_takes_apart_are_used() {
+    let function = |code: &str| {
+        with_tick(&format!(
+            "[vars]\nwarm = 5\n[nodes.f]\ntype = 'function'\nfrom = 'tick'\ncode = \"{code}\"\n\
+             [nodes.d]\ntype = 'debug'\nfrom = 'f'"
+        ))
+    };
+    assert_eq!(function("const { warm } = vars; return warm"), [""; 0]);
+    assert_eq!(function("return { payload: vars.warm }"), [""; 0]);
+    let unused = function("return msg");
+    assert!(
+        unused[0].contains("the variable `warm` is not used"),
+        "{unused:?}"
+    );
+}

@@ -62,12 +62,13 @@ impl<'a> Vars<'a> {
         for (name, part_use) in uses {
             let mut values = Values::new();
             for (name, default) in &file.parts[part_use.part].vars {
-                let mut value = part_use
-                    .with
-                    .get(name.get_ref().as_ref())
-                    .unwrap_or(default)
-                    .clone();
-                self.substitute_in(&mut value, None, &part_use.outer, report);
+                // A default means the flow's variables, wherever the part is used.
+                let (value, scope) = match part_use.with.get(name.get_ref().as_ref()) {
+                    Some(given) => (given, &*part_use.outer),
+                    None => (default, ""),
+                };
+                let mut value = value.clone();
+                self.substitute_in(&mut value, None, scope, report);
                 values.insert(name.get_ref().to_string(), with_value(value.into_inner()));
             }
             self.parts
@@ -225,7 +226,24 @@ impl<'a> Vars<'a> {
             let end = name
                 .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
                 .unwrap_or(name.len());
-            self.note_use(&name[..end], scope);
+            match &name[..end] {
+                "" => self.note_all(scope),
+                name => self.note_use(name, scope),
+            }
+        }
+    }
+
+    /// `vars` itself is used, as in `const { warm } = vars`: nobody can tell which of them.
+    fn note_all(&mut self, scope: &str) {
+        let own = self.parts.get(scope).map(|(_, values)| values);
+        let names: Vec<String> = own
+            .into_iter()
+            .flatten()
+            .chain(&self.flow)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            self.note_use(&name, scope);
         }
     }
 
