@@ -106,6 +106,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     });
     let estimates: Vec<FlowEstimate> = estimates.collect();
     if arguments.estimates {
+        if flows < files {
+            eprintln!(
+                "tidegate: not every flow is valid, and only valid ones are here: `tidegate check` says why"
+            );
+        }
         print_estimates(&estimates, arguments.json)?;
     } else if arguments.json {
         let problems: Vec<Problem> = diagnostics.iter().map(problem).collect();

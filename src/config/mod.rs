@@ -109,9 +109,16 @@ impl Config {
                 .flat_map(|flow| flow.vars().keys())
                 .peekable();
             if let Some(flow) = given.flow.as_deref().filter(|_| known.peek().is_none()) {
-                let names = flows.iter().map(|flow| &**flow.name());
-                let message = format!("there is no flow `{flow}` with variables");
-                report.warning(given.span.clone(), message, did_you_mean(flow, names));
+                let mut names = flows.iter().map(|flow| &**flow.name());
+                let (message, help) = if names.clone().any(|name| name == flow) {
+                    let message = format!("the flow `{flow}` has no variables");
+                    let help = format!("declare it there: [vars] {} = ...", given.name);
+                    (message, Some(help))
+                } else {
+                    let help = did_you_mean(flow, &mut names);
+                    (format!("there is no flow `{flow}`"), help)
+                };
+                report.warning(given.span.clone(), message, help);
                 continue;
             }
             let known: Vec<&str> = known.map(|name| &**name).collect();

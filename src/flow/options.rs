@@ -103,8 +103,13 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
                 .map(|(key, _)| key.get_ref().to_string())
         });
         let Some(culprit) = culprit else {
-            // What is required and was set aside, or is missing, has been said.
-            if !error.message().starts_with("missing field") {
+            // What is required and was set aside, or is missing, has been said. What is missing inside of an option has not.
+            let is_said = |field: &str| known.required.iter().any(|known| known == field);
+            let missing = error.message().strip_prefix("missing field `");
+            if !missing
+                .and_then(|rest| rest.split('`').next())
+                .is_some_and(is_said)
+            {
                 report.error(
                     header,
                     format!("{what}: {}", in_words(error.message())),
@@ -206,11 +211,16 @@ fn in_words(message: &str) -> String {
         "u32" | "u64" | "usize" => "a whole number, not negative",
         "i64" => "a whole number",
         "a sequence" => "a list in square brackets",
+        "a map" => "a table in braces",
+        "path string" => "text in quotes",
+        struct_name if struct_name.starts_with("struct ") => "a table in braces",
         other => other,
     };
     let got = got
         .replace("invalid type: ", "")
         .replace("floating point ", "number ")
+        .replace("sequence", "a list")
+        .replace("map", "a table")
         .replace("invalid value: ", "");
     format!("{got}, expected {wanted}")
 }
@@ -456,6 +466,33 @@ mod tests {
                 "x.toml:9:1: error: `rules`: `top` is missing here",
             ],
         );
+    }
+
+    #[test]
+    fn what_is_missing_inside_of_an_option_is_said() {
+        #[derive(Debug, serde::Deserialize, JsonSchema)]
+        #[expect(dead_code, reason = "read for its mistakes only")]
+        struct Outer {
+            inputs: std::collections::BTreeMap<String, Inner>,
+        }
+        #[derive(Debug, serde::Deserialize, JsonSchema)]
+        #[serde(tag = "kind", rename_all = "lowercase")]
+        #[expect(dead_code, reason = "read for its mistakes only")]
+        enum Inner {
+            Contact { closed_s: f64, open_s: f64 },
+        }
+        let text = "inputs.6 = { kind = 'contact', closed_s = 0.5 }";
+        let mut report = Report::new("x.toml", text);
+        let table = DeTable::parse(text).expect("valid TOML").into_inner();
+        let options = read::<Outer>(&table, 0..0, "[outer]", &mut report);
+        assert!(!options.complete);
+        let found: Vec<String> = report
+            .into_diagnostics()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("`open_s` is missing here"), "{found:?}");
     }
 
     #[test]

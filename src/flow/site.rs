@@ -1,6 +1,7 @@
 //! All flows of a device: read, checked one by one, and checked against each other.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -114,11 +115,11 @@ impl Site {
 
     /// Whether a flow can run beside those that are here.
     fn fits(&self, graph: &Graph, report: &mut Report) -> bool {
-        if let Some((pin, other)) = self.contested_pin(graph) {
+        if let Some((span, pin, other)) = self.contested_pin(graph) {
             let message =
                 format!("{pin} is used by flow `{other}` already, so this flow does not run");
             let help = "each pin belongs to one node; let one flow use it";
-            report.error(0..0, message, Some(help.into()));
+            report.error(span, message, Some(help.into()));
             return false;
         }
         self.warn_of_buses(graph, report);
@@ -149,7 +150,8 @@ impl Site {
         }
     }
 
-    fn contested_pin(&self, graph: &Graph) -> Option<(Pin, String)> {
+    /// Where the name of the node stands that wants it, the pin, and the flow that has it.
+    fn contested_pin(&self, graph: &Graph) -> Option<(Range<usize>, Pin, String)> {
         let users: HashMap<Pin, &Graph> = self
             .flows
             .iter()
@@ -158,9 +160,11 @@ impl Site {
                     .filter_map(|(_, needed)| Some((needed.pin()?, &**flow)))
             })
             .collect();
-        graph.uses().find_map(|(_, needed)| {
+        graph.uses().find_map(|(node, needed)| {
             let pin = needed.pin()?;
-            users.get(&pin).map(|other| (pin, other.name().to_string()))
+            let other = users.get(&pin)?.name().to_string();
+            let span = graph.nodes()[usize::from(node.0)].span.clone();
+            Some((span, pin, other))
         })
     }
 }

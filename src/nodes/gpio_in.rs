@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{BuildError, Definition, Surroundings, Use};
 use crate::board::{Level, Pin, Pull};
 use crate::flow::estimate::Load;
-use crate::message::{Message, Text, Value};
+use crate::message::{Message, Text, Timestamp, Value};
 use crate::runtime::node::{Context, Input, Node};
 
 /// Sends the level of a pin, 0 or 1: once at the start and at each edge.
@@ -51,12 +51,14 @@ from = "door"
             .topic
             .as_deref()
             .map_or_else(|| site.own_topic(), Into::into);
-        Ok(Box::new(Contact { topic }))
+        Ok(Box::new(Contact { topic, last: None }))
     }
 }
 
 struct Contact {
     topic: Text,
+    /// What was sent last.
+    last: Option<(Timestamp, Level)>,
 }
 
 impl Node for Contact {
@@ -68,7 +70,10 @@ impl Node for Contact {
 
     fn input(&mut self, input: Input, cx: &mut Context<'_>) {
         match input {
+            // The level at the start may be that of an edge which comes by itself too.
+            Input::Edge { time, level } if self.last == Some((time, level)) => {}
             Input::Edge { time, level } => {
+                self.last = Some((time, level));
                 let level = if level == Level::High { 1.0 } else { 0.0 };
                 cx.originate(self.topic.clone(), Value::Number(level), time);
             }
@@ -77,5 +82,64 @@ impl Node for Contact {
             } => cx.fail(reason),
             Input::Reading { value: Ok(_), .. } => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::testing::graph;
+    use crate::runtime::Now;
+    use crate::runtime::engine::{Engine, Event};
+    use crate::runtime::node::{Address, Effect};
+
+    #[test]
+    fn levels_are_sent_and_one_that_is_told_twice_once() {
+        let flow =
+            "[nodes.door]\ntype = 'gpio in'\npin = 22\n[nodes.show]\ntype = 'debug'\nfrom = 'door'";
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(graph(flow), Now::default(), &mut effects);
+        let from = Address {
+            flow: 0,
+            node: crate::message::NodeId(0),
+        };
+        assert_eq!(
+            effects,
+            [Effect::ReadLevel { from }],
+            "asked for at the start"
+        );
+        effects.clear();
+        let edges = [
+            (1, Level::High),
+            (1, Level::High),
+            (2, Level::High),
+            (2, Level::Low),
+            (3, Level::High),
+        ];
+        for (second, level) in edges {
+            let time = Timestamp::from_millis(second * 1000);
+            let input = Input::Edge { time, level };
+            let event = Event::Input { to: from, input };
+            engine.handle(Now::default(), event, &mut effects);
+        }
+        let input = Input::Reading {
+            time: Timestamp::default(),
+            value: Err("the pin is gone".into()),
+        };
+        engine.handle(
+            Now::default(),
+            Event::Input { to: from, input },
+            &mut effects,
+        );
+        let sent: Vec<String> = effects
+            .iter()
+            .map(|effect| match effect {
+                Effect::Debug { message, .. } => message.payload.to_json(),
+                Effect::Failed { reason, .. } => format!("failed: {reason}"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(sent, ["1", "1", "0", "1", "failed: the pin is gone"]);
     }
 }

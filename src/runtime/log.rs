@@ -14,7 +14,9 @@ use crate::runtime::clock::Now;
 use crate::runtime::node::Address;
 
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
-const DEBUG_AFTER: Duration = Duration::from_millis(100);
+/// What a `debug` node may show in each second: enough for what comes at once from many topics.
+const DEBUG_BURST: u64 = 50;
+const DEBUG_AFTER: Duration = Duration::from_secs(1);
 
 /// Writes for the flows of one engine.
 pub(super) struct FlowLog {
@@ -32,21 +34,28 @@ enum Origin {
 
 #[derive(Default)]
 struct Limit {
+    /// When the first line of this stretch was written.
     last: Option<Duration>,
+    /// Lines written in this stretch.
+    written: u64,
     left_out: u64,
 }
 
 impl Limit {
-    /// How many were left out before this one, if this one is to be written.
-    fn admit(&mut self, now: Now, after: Duration) -> Option<u64> {
-        if self
+    /// How many were left out before this one, if this one is to be written: so many in each stretch `after`.
+    fn admit(&mut self, now: Now, after: Duration, most: u64) -> Option<u64> {
+        let is_same_stretch = self
             .last
-            .is_some_and(|last| now.mono.saturating_sub(last) < after)
-        {
+            .is_some_and(|last| now.mono.saturating_sub(last) < after);
+        if is_same_stretch && self.written >= most {
             self.left_out += 1;
             return None;
         }
-        self.last = Some(now.mono);
+        if !is_same_stretch {
+            self.last = Some(now.mono);
+            self.written = 0;
+        }
+        self.written += 1;
         Some(std::mem::take(&mut self.left_out))
     }
 }
@@ -72,11 +81,11 @@ impl FlowLog {
     }
 
     pub(super) fn failed(&mut self, now: Now, from: Address, reason: &str) {
-        if let Some(left_out) = self
-            .limits
-            .entry(Origin::Node(from))
-            .or_default()
-            .admit(now, REPEAT_AFTER)
+        if let Some(left_out) =
+            self.limits
+                .entry(Origin::Node(from))
+                .or_default()
+                .admit(now, REPEAT_AFTER, 1)
         {
             let place = self.place(from);
             tracing::warn!(node = place, "{reason}{}", left_out_words(left_out));
@@ -85,26 +94,27 @@ impl FlowLog {
 
     /// `pin` is the pin concerned, if it is one.
     pub(super) fn board_error(&mut self, now: Now, pin: Option<Pin>, error: &str) {
-        if let Some(left_out) = self
-            .limits
-            .entry(Origin::Pin(pin))
-            .or_default()
-            .admit(now, REPEAT_AFTER)
+        if let Some(left_out) =
+            self.limits
+                .entry(Origin::Pin(pin))
+                .or_default()
+                .admit(now, REPEAT_AFTER, 1)
         {
             tracing::error!("{error}{}", left_out_words(left_out));
         }
     }
 
-    /// What a `debug` node shows: at most ten lines a second each.
+    /// What a `debug` node shows: at most [`DEBUG_BURST`] lines a second each.
     pub(super) fn debug(&mut self, now: Now, from: Address, label: &str, message: &Message) {
-        if let Some(left_out) = self
-            .limits
-            .entry(Origin::Debug(from))
-            .or_default()
-            .admit(now, DEBUG_AFTER)
+        if let Some(left_out) =
+            self.limits
+                .entry(Origin::Debug(from))
+                .or_default()
+                .admit(now, DEBUG_AFTER, DEBUG_BURST)
         {
             let (topic, time) = (&*message.topic, message.time);
-            tracing::info!(target: "tidegate::debug", topic, %time, "{label}: {}{}", message.payload, left_out_words(left_out));
+            let flow = &**self.flows[from.flow as usize].name();
+            tracing::info!(target: "tidegate::debug", topic, %time, flow, "{label}: {}{}", message.payload, left_out_words(left_out));
         }
     }
 
@@ -146,11 +156,28 @@ mod tests {
             mono: Duration::from_secs(seconds),
             ..Now::default()
         };
-        assert_eq!(limit.admit(at(0), REPEAT_AFTER), Some(0));
-        assert_eq!(limit.admit(at(1), REPEAT_AFTER), None);
-        assert_eq!(limit.admit(at(9), REPEAT_AFTER), None);
-        assert_eq!(limit.admit(at(10), REPEAT_AFTER), Some(2));
-        assert_eq!(limit.admit(at(11), REPEAT_AFTER), None);
-        assert_eq!(limit.admit(at(20), REPEAT_AFTER), Some(1));
+        assert_eq!(limit.admit(at(0), REPEAT_AFTER, 1), Some(0));
+        assert_eq!(limit.admit(at(1), REPEAT_AFTER, 1), None);
+        assert_eq!(limit.admit(at(9), REPEAT_AFTER, 1), None);
+        assert_eq!(limit.admit(at(10), REPEAT_AFTER, 1), Some(2));
+        assert_eq!(limit.admit(at(11), REPEAT_AFTER, 1), None);
+        assert_eq!(limit.admit(at(20), REPEAT_AFTER, 1), Some(1));
+    }
+
+    #[test]
+    fn what_comes_at_once_from_many_topics_is_written() {
+        let mut limit = Limit::default();
+        let mut admit = |millis| {
+            let now = Now {
+                mono: Duration::from_millis(millis),
+                ..Now::default()
+            };
+            limit.admit(now, DEBUG_AFTER, 3)
+        };
+        let found: Vec<_> = [0, 0, 0, 0, 999, 1000, 1000].map(&mut admit).into();
+        assert_eq!(
+            found,
+            [Some(0), Some(0), Some(0), None, None, Some(2), Some(0)]
+        );
     }
 }

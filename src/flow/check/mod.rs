@@ -176,8 +176,15 @@ impl<'a> Checker<'_, 'a> {
         let type_name = node.node_type.get_ref();
         let Some(node_type) = NodeType::find(type_name) else {
             let known = node_types().map(|node_type| node_type.name);
-            let help = did_you_mean(type_name, known.chain([parts::TYPE]))
-                .unwrap_or_else(|| "`tidegate nodes` lists the types".into());
+            let mut parts = self.file.parts.iter();
+            let help = if parts.any(|part| part.name.get_ref() == type_name) {
+                format!("a part is used with type = \"part\", part = \"{type_name}\"")
+            } else {
+                elsewhere(type_name)
+                    .map(str::to_owned)
+                    .or_else(|| did_you_mean(type_name, known.chain([parts::TYPE])))
+                    .unwrap_or_else(|| "`tidegate nodes` lists the types".into())
+            };
             self.report.error(
                 node.node_type.span(),
                 format!("there is no node type `{type_name}`"),
@@ -304,6 +311,9 @@ impl<'a> Checker<'_, 'a> {
         }
         let Some(&sender) = self.places.get(&wanted.full_name()) else {
             let help = match wanted.scope.is_empty() || name != parts::INPUT {
+                _ if name.contains('$') => {
+                    Some("`${...}` is replaced in options, not in `from`".into())
+                }
                 true => did_you_mean(name, self.names_in(&wanted.scope)),
                 false => Some(
                     "a part cannot hand out what it is given; read from the node before it".into(),
@@ -491,6 +501,46 @@ impl<'a> Checker<'_, 'a> {
             }
         }
     }
+}
+
+/// What a node type of Node-RED, or a common word, is called here.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    Some(match name.to_lowercase().as_str() {
+        "rbe" => "report by exception is `filter` here",
+        "average" | "mean" | "avg" => {
+            "a mean over time is a `window` with compute = [\"mean\"]; a moving one is `smooth`"
+        }
+        "aggregate" | "aggregator" | "statistics" => "statistics over time are a `window`",
+        "cron" | "schedule" | "scheduler" | "timer" => {
+            "times of day are an `inject` with `schedule`"
+        }
+        "subflow" => "a sub-flow is a `part` here: [parts.NAME]",
+        "comment" => "a comment is a line that begins with `#`",
+        "complete" => "how nodes are doing is told by `status`",
+        "error" => "failures of other nodes come to `catch`",
+        "if" | "condition" => "a condition is a `where`; several ways are a `switch`",
+        "map" | "set" => "parts of a message are set by `change`, computed by `function`",
+        "javascript" | "script" | "js" => "JavaScript is run by `function`",
+        "thermostat" | "deadband" | "dead band" => {
+            "on above one limit and off below another is `hysteresis`; a dead band is an option of `filter`"
+        }
+        "scale" => "one range is mapped to another by `range`",
+        "kalman" | "lowpass" | "low-pass" => {
+            "exponential smoothing is `smooth`, a moving median `median`"
+        }
+        "pwm" => "pulses on a pin are `pwm out`",
+        "rpi-gpio in" | "gpio" | "pin" => "a pin is read by `gpio in` and driven by `gpio out`",
+        "rpi-gpio out" | "relay" => "a pin is driven by `gpio out`",
+        "link call" => "flows are joined by `link out` and `link in`",
+        "mqtt out" | "mqtt" | "publish" => {
+            "there is no `mqtt out` yet; to the cloud messages go by `uplink`"
+        }
+        "mqtt in" => "there is no `mqtt in` yet",
+        "dht11" | "dht22" | "bme280" | "adxl345" | "ads1115" => {
+            "sensors with a driver in the kernel are read by `iio`"
+        }
+        _ => return None,
+    })
 }
 
 fn node_id(place: usize) -> NodeId {

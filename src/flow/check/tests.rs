@@ -185,6 +185,54 @@ fn javascript_in_a_list_of_rules_keeps_its_dollars_and_its_neighbours_do_not() {
 }
 
 #[test]
+fn slips_in_javascript_that_nobody_would_see_are_told() {
+    let check = |when: &str, expected: &[&str]| {
+        let found = problems(&format!(
+            "[vars]\nwarm = 5\n{TICK}[nodes.w]\ntype = 'where'\nfrom = 'tick'\nwhen = '{when}'\n\
+             [nodes.x]\ntype = 'where'\nfrom = 'w'\nwhen = 'payload > vars.warm'\n\
+             [nodes.d]\ntype = 'debug'\nfrom = 'x'"
+        ));
+        let is_as_expected = found.len() == expected.len()
+            && found
+                .iter()
+                .zip(expected)
+                .all(|(found, words)| found.contains(words));
+        assert!(is_as_expected, "{when}: {found:#?}");
+    };
+    check("payload > vars.warm", &[]);
+    check("payload.vars.cold > 1", &[]);
+    check("myvars.cold > 1", &[]);
+    check(
+        "payload > vars.wram",
+        &["there is no variable `wram`: `vars.wram` is `undefined` (did you mean `warm`?)"],
+    );
+    check("payload = 5", &["`=` sets `payload` here"]);
+    check("payload == 5", &[]);
+    check("payload => 5", &[]);
+}
+
+#[test]
+fn common_names_of_node_types_elsewhere_are_known() {
+    let check = |name: &str, expected: &str| {
+        let found = problems(&format!(
+            "[nodes.a]\ntype = '{name}'\n[parts.clean]\nout = 'x'\n[parts.clean.nodes.x]\ntype = 'filter'\nfrom = 'in'"
+        ));
+        assert!(
+            found.iter().any(|found| found.contains(expected)),
+            "{found:?}"
+        );
+    };
+    check("rbe", "report by exception is `filter` here");
+    check("Average", "a mean over time is a `window`");
+    check("subflow", "a sub-flow is a `part` here");
+    check(
+        "clean",
+        "a part is used with type = \"part\", part = \"clean\"",
+    );
+    check("filtr", "did you mean `filter`?");
+}
+
+#[test]
 fn broken_toml_is_reported_with_everything_else() {
     let found =
         problems("[nodes.a]\ntype = 'inject'\nevery = \n[nodes.b]\ntype = 'debgu'\nfrom = 'a'");

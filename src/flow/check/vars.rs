@@ -231,6 +231,38 @@ impl<'a> Vars<'a> {
                 name => self.note_use(name, scope),
             }
         }
+        self.warn_of_slips(text, value.span(), scope, report);
+    }
+
+    /// Slips in JavaScript that nobody would see at run time: a variable that is not there is `undefined`, and an expression
+    /// that sets what it should compare is as true as what it sets.
+    fn warn_of_slips(&self, text: &str, span: Range<usize>, scope: &str, report: &mut Report) {
+        let own = self.parts.get(scope).map(|(_, values)| values);
+        let known = || {
+            let known = own.into_iter().flatten().chain(&self.flow);
+            known.map(|(name, _)| name.as_str())
+        };
+        let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$');
+        for (place, _) in text.match_indices("vars.") {
+            let rest = &text[place + "vars.".len()..];
+            let name = &rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())];
+            let is_another = text[..place].ends_with(|c| is_word(c) || c == '.');
+            if !is_another && !name.is_empty() && !known().any(|known| known == name) {
+                let help = did_you_mean(name, known())
+                    .unwrap_or_else(|| format!("give it a default: [vars] {name} = ..."));
+                let message =
+                    format!("there is no variable `{name}`: `vars.{name}` is `undefined`");
+                report.warning(span.clone(), message, Some(help));
+            }
+        }
+        for name in ["payload", "topic"] {
+            let rest = text.trim_start().strip_prefix(name).unwrap_or_default();
+            let rest = rest.trim_start().strip_prefix('=').unwrap_or_default();
+            if !rest.is_empty() && !rest.starts_with(['=', '>']) {
+                let message = format!("`=` sets `{name}` here, and is as true as what it sets");
+                report.warning(span.clone(), message, Some("`===` compares".into()));
+            }
+        }
     }
 
     /// `vars` itself is used, as in `const { warm } = vars`: nobody can tell which of them.

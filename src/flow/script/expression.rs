@@ -38,12 +38,37 @@ impl Expression {
             sandbox.check(&before("["), text, "]; }")?;
             refuse_big_ints(sandbox, &before("("), text, "); }")
         })
-        .map_err(|error| expression.in_its_words(error))?;
+        .map_err(|error| expression.in_its_words(error))
+        .map_err(|error| expression.ends_too_early(error))?;
         Ok(expression)
     }
 
     pub fn text(&self) -> &str {
         &self.0
+    }
+
+    /// An error at what stands behind the text, which its author did not write.
+    fn ends_too_early(&self, error: ScriptError) -> ScriptError {
+        let is_ours = |token: &str| {
+            let said = [format!("'{token}'"), format!("token {token}")];
+            let is_said = |text: &str| said.iter().any(|said| text.ends_with(said.as_str()));
+            matches!(&error, ScriptError::Thrown { text, .. } if is_said(text))
+                && !self.0.contains(token)
+        };
+        if self.0.trim().is_empty() {
+            return ScriptError::Thrown {
+                place: Place::default(),
+                text: "there is nothing in it".into(),
+            };
+        }
+        if [")", ";", "]", "}"].into_iter().any(is_ours) {
+            return ScriptError::Thrown {
+                place: Place::default(),
+                text: "the expression ends too early: a value, or a closing bracket, is missing"
+                    .into(),
+            };
+        }
+        error
     }
 
     /// The error without its place, where that says nothing.
