@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::timers::{self, Deadlines};
+use super::timers::{self, Deadlines, Stretch};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -82,8 +82,8 @@ topic = "sites/{device}/cold-store/door"
 
 struct Trailing {
     quiet: Duration,
-    /// The last message of a burst that goes on, per topic, and the monotonic time at which the burst ends if none follows.
-    last: Keyed<Option<(Duration, Message)>>,
+    /// The last message of a burst that goes on, per topic, and the quiet behind it.
+    last: Keyed<Option<Stretch>>,
     deadlines: Deadlines,
 }
 
@@ -92,21 +92,18 @@ impl Node for Trailing {
         let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
             return;
         };
-        let now = cx.now().mono;
-        let due = now + self.quiet;
-        // The engine may come to a message before it comes to a wake-up that is due: the burst before this one is over.
-        if let Some((_, rested)) = last.take_if(|(end, _)| *end <= now) {
-            cx.emit(0, rested);
+        if let Some(burst) = last.take_if(|burst| burst.was_over(message, cx)) {
+            cx.emit(0, burst.first);
         }
-        *last = Some((due, message.clone()));
-        self.deadlines.set(&message.topic, due, cx);
+        let quiet = last.insert(Stretch::new(message, self.quiet, cx));
+        self.deadlines.set(&message.topic, quiet.end, cx);
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
         let topic = self.deadlines.take_due(cx);
         let last = topic.and_then(|topic| self.last.get_mut(&topic)?.take());
-        if let Some((_, message)) = last {
-            cx.emit(0, message);
+        if let Some(burst) = last {
+            cx.emit(0, burst.first);
         }
     }
 }
@@ -175,10 +172,22 @@ mod tests {
         let mut run = Run::new("type = 'debounce'\nquiet = '50ms'");
         run.deliver(Timestamp::default(), 1.0.into());
         run.now = run.now.later(Duration::from_millis(50));
-        run.deliver(Timestamp::default(), 0.0.into());
+        run.deliver(Timestamp::from_millis(50), 0.0.into());
         assert_eq!(run.sent, ["1"]);
         run.go_on_until(Timestamp::from_millis(1_000));
         assert_eq!(run.sent, ["1", "0"]);
+    }
+
+    #[test]
+    fn a_burst_that_was_served_late_is_one_burst() {
+        let mut run = Run::new("type = 'debounce'\nquiet = '50ms'");
+        run.deliver(Timestamp::default(), 1.0.into());
+        run.now = run.now.later(Duration::from_millis(60));
+        run.deliver(Timestamp::from_millis(1), 0.0.into());
+        run.deliver(Timestamp::from_millis(2), 1.0.into());
+        run.go_on_until(Timestamp::from_millis(1_000));
+        assert_eq!(run.sent, ["1"]);
+        assert_eq!(run.messages[0].time, Timestamp::from_millis(2));
     }
 
     #[test]

@@ -5,12 +5,36 @@ use std::time::Duration;
 
 use super::Problem;
 use crate::flow::options::Span;
-use crate::message::Text;
+use crate::message::{Message, Text};
 use crate::runtime::node::Context;
 
 /// The problem with an option that is too short for a timer, if it is.
 pub(super) fn too_short(option: &str, span: Span) -> Option<Problem> {
     (span.0 < Duration::from_millis(1)).then(|| Problem::new(option, "must be at least 1ms"))
+}
+
+/// A stretch of monotonic time that begins with a message.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) first: Message,
+    pub(super) end: Duration,
+    length: Duration,
+}
+
+impl Stretch {
+    pub(super) fn new(first: &Message, length: Duration, cx: &Context<'_>) -> Stretch {
+        Stretch {
+            first: first.clone(),
+            end: cx.now().mono + length,
+            length,
+        }
+    }
+
+    /// Whether it was over when a message came, although its wake-up is still to come: the engine serves messages first. After
+    /// a stall it serves some that came long before; these are told by their own times, which are less far apart.
+    pub(super) fn was_over(&self, message: &Message, cx: &Context<'_>) -> bool {
+        self.end <= cx.now().mono && message.time.saturating_since(self.first.time) >= self.length
+    }
 }
 
 /// When something is due for each key. Whoever uses it bounds the number of keys, and asks for no wake-up besides.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::timers::{self, Deadlines};
+use super::timers::{self, Deadlines, Stretch};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -115,8 +115,8 @@ struct Timer {
     per_topic: bool,
     /// The key of the one state, if topics have none of their own.
     all: Text,
-    /// While the time runs: the monotonic time at which it ends, and the last message that counted.
-    running: Keyed<Option<(Duration, Message)>>,
+    /// While the time runs: since the last message that counted.
+    running: Keyed<Option<Stretch>>,
     deadlines: Deadlines,
 }
 
@@ -127,10 +127,8 @@ impl Node for Timer {
         } else {
             self.all.clone()
         };
-        // The engine may come to a message before it comes to a wake-up that is due.
-        let now = cx.now().mono;
         let running = self.running.get_mut(&key).and_then(|it| it.as_ref());
-        if running.is_some_and(|(end, _)| *end <= now) {
+        if running.is_some_and(|running| running.was_over(message, cx)) {
             self.deadlines.cancel(&key, cx);
             self.end(&key, cx);
         }
@@ -145,8 +143,7 @@ impl Node for Timer {
         };
         let is_first = running.is_none();
         if is_first || self.extend {
-            let end = now + self.after;
-            *running = Some((end, message.clone()));
+            let end = running.insert(Stretch::new(message, self.after, cx)).end;
             self.deadlines.set(&key, end, cx);
         }
         if is_first {
@@ -168,7 +165,13 @@ impl Timer {
     /// The time is over.
     fn end(&mut self, key: &str, cx: &mut Context<'_>) {
         let ended = self.running.get_mut(key).and_then(Option::take);
-        if let (Some((_, mut message)), Some(then)) = (ended, &self.then) {
+        if let (
+            Some(Stretch {
+                first: mut message, ..
+            }),
+            Some(then),
+        ) = (ended, &self.then)
+        {
             message.payload = then.clone();
             message.time = cx.now().wall;
             cx.emit(0, message);
@@ -238,10 +241,21 @@ mod tests {
             let mut run = Run::new(node);
             run.deliver(Timestamp::default(), 1.0.into());
             run.now = run.now.later(Duration::from_secs(5));
-            run.deliver(Timestamp::default(), payload);
+            run.deliver(Timestamp::from_millis(5_000), payload);
             run.go_on_until(Timestamp::from_millis(60_000));
             assert_eq!(run.sent, expected);
         }
+    }
+
+    #[test]
+    fn what_came_in_time_and_was_served_late_extends_the_time() {
+        let node = "type = 'trigger'\nafter = '5s'\nsend = true\nthen = false\nextend = true";
+        let mut run = Run::new(node);
+        run.deliver(Timestamp::default(), 1.0.into());
+        run.now = run.now.later(Duration::from_secs(6));
+        run.deliver(Timestamp::from_millis(4_000), 1.0.into());
+        run.go_on_until(Timestamp::from_millis(60_000));
+        assert_eq!(run.sent, ["true", "false"]);
     }
 
     #[test]
