@@ -97,7 +97,7 @@ fn variables_that_no_flow_has_are_named() {
         found,
         [
             "tidegate.toml:3:1: warning: no flow has the variable `wram` (did you mean `warm`?)",
-            "tidegate.toml:5:1: warning: there is no flow `cold-stoer` with variables (did you mean `cold-store`?)",
+            "tidegate.toml:5:1: warning: there is no flow `cold-stoer` (did you mean `cold-store`?)",
             "tidegate.toml:8:1: warning: no flow has the variable `warn` (did you mean `warm`?)",
         ]
     );

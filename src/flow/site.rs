@@ -200,7 +200,7 @@ mod tests {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>(),
             [
-                "b.toml:1:1: error: GPIO22 is used by flow `a` already, so this flow does not run \
+                "b.toml:1:8: error: GPIO22 is used by flow `a` already, so this flow does not run \
               (each pin belongs to one node; let one flow use it)"
             ]
         );

@@ -16,7 +16,7 @@ use toml::de::DeTable;
 
 use self::vars::Vars;
 use self::wires::Wires;
-use crate::flow::diagnostic::{Report, did_you_mean};
+use crate::flow::diagnostic::{Report, Severity, did_you_mean};
 use crate::flow::file::{self, FlowFile, WrittenNode, is_node_name};
 use crate::flow::graph::{Graph, GraphNode, Watching};
 use crate::flow::parts::{self, Expanded, Reference};
@@ -219,8 +219,10 @@ impl<'a> Checker<'_, 'a> {
         let options =
             self.vars
                 .substitute(&node_type.schema(), &node.options, &node.scope, self.report);
+        let said = self.report.diagnostics.len();
         let unresolved: Vec<_> = self.report.diagnostics[before..]
             .iter()
+            .filter(|found| found.severity == Severity::Error)
             .map(|found| found.span.clone())
             .collect();
         let spec = node_type.read(&options, node.name.span(), name, self.report);
@@ -228,7 +230,7 @@ impl<'a> Checker<'_, 'a> {
         let mut place = 0;
         self.report.diagnostics.retain(|found| {
             place += 1;
-            place <= before + unresolved.len() || !unresolved.contains(&found.span)
+            place <= said || !unresolved.contains(&found.span)
         });
         let spec = spec.filter(|_| unresolved.is_empty());
         CheckedNode {
