@@ -49,6 +49,13 @@ pub struct Watching {
     pub nodes: Vec<NodeId>,
 }
 
+/// Who hears of a node's failures and states.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watchers {
+    pub of_failures: Vec<NodeId>,
+    pub of_states: Vec<NodeId>,
+}
+
 impl Graph {
     /// The name of the flow: its file's name without the ending.
     pub fn name(&self) -> &Text {
@@ -94,6 +101,41 @@ impl Graph {
     pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> {
         let nodes = self.numbered();
         nodes.filter_map(|(id, node)| Some((id, node.spec.link()?)))
+    }
+
+    /// Per node, who watches it. A node does not watch itself, nor what comes behind it: that would go round for ever. What comes to
+    /// a watcher before it in the file, and goes on from there, is behind it as well.
+    pub fn watchers(&self) -> Vec<Watchers> {
+        let nodes = self.nodes();
+        let mut found = vec![Watchers::default(); nodes.len()];
+        for (watcher, node) in self.numbered() {
+            let Some(watching) = &node.watching else {
+                continue;
+            };
+            let mut is_behind = vec![false; nodes.len()];
+            let mut open = vec![usize::from(watcher.0)];
+            while let Some(node) = open.pop() {
+                if !std::mem::replace(&mut is_behind[node], true) {
+                    let readers = nodes[node].readers.iter().flatten();
+                    let Watchers {
+                        of_failures,
+                        of_states,
+                    } = &found[node];
+                    let next = readers.chain(of_failures).chain(of_states);
+                    open.extend(next.map(|reader| usize::from(reader.0)));
+                }
+            }
+            for node in &watching.nodes {
+                let node = usize::from(node.0);
+                if !is_behind[node] {
+                    match watching.what {
+                        Watched::Failures => found[node].of_failures.push(watcher),
+                        Watched::States => found[node].of_states.push(watcher),
+                    }
+                }
+            }
+        }
+        found
     }
 
     fn numbered(&self) -> impl Iterator<Item = (NodeId, &GraphNode)> {

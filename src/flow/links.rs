@@ -14,12 +14,20 @@ use crate::nodes::Link;
 pub(super) struct Cycle {
     /// The `link in` through which it comes into the flow that closes it.
     pub(super) span: Range<usize>,
-    /// Its `link in` and `link out` nodes in order, the first one at both ends.
+    /// Its `link in`, `link out` and `catch` nodes in order, the first one at both ends.
     pub(super) way: String,
 }
 
+/// What leads from node to node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ways {
+    Wires,
+    /// What a node cannot handle, to its `catch`, too.
+    WiresAndFailures,
+}
+
 /// The cycle without a node that holds messages back which `new` makes together with flows that have none.
-pub(super) fn cycle(flows: &[Arc<Graph>], new: &Graph) -> Option<Cycle> {
+pub(super) fn cycle(flows: &[Arc<Graph>], new: &Graph, ways: Ways) -> Option<Cycle> {
     new.links().next()?;
     let flows: Vec<&Graph> = std::iter::once(new)
         .chain(flows.iter().map(Arc::as_ref))
@@ -36,11 +44,16 @@ pub(super) fn cycle(flows: &[Arc<Graph>], new: &Graph) -> Option<Cycle> {
     let mut targets: Vec<Vec<usize>> = Vec::with_capacity(nodes.len());
     for flow in &flows {
         let first = targets.len();
-        targets.extend(flow.nodes().iter().map(|node| {
-            let readers = node.readers.iter().flatten().map(|id| usize::from(id.0));
-            readers
-                .filter(|reader| !flow.nodes()[*reader].spec.breaks_cycle())
-                .map(|reader| first + reader)
+        let nodes = flow.nodes().iter().zip(flow.watchers());
+        targets.extend(nodes.map(|(node, watchers)| {
+            let catches = match ways {
+                Ways::Wires => &[],
+                Ways::WiresAndFailures => &*watchers.of_failures,
+            };
+            let next = node.readers.iter().flatten().chain(catches);
+            next.map(|id| usize::from(id.0))
+                .filter(|next| !flow.nodes()[*next].spec.breaks_cycle())
+                .map(|next| first + next)
                 .collect()
         }));
     }
@@ -60,7 +73,12 @@ pub(super) fn cycle(flows: &[Arc<Graph>], new: &Graph) -> Option<Cycle> {
     }
 
     let mut way = find_cycle(&targets)?;
-    way.retain(|node| nodes.get(*node).is_some_and(|(_, _, link)| link.is_some()));
+    let is_told = |node: &usize| {
+        nodes
+            .get(*node)
+            .is_some_and(|(_, node, link)| link.is_some() || node.watching.is_some())
+    };
+    way.retain(is_told);
     let is_entry =
         |node: &usize| *node < new.nodes().len() && matches!(nodes[*node].2, Some(Link::In(_)));
     let entry = way.iter().position(is_entry)?;
@@ -180,7 +198,7 @@ mod tests {
     }
 
     fn way(flows: &[Arc<Graph>], new: &Graph) -> Option<String> {
-        cycle(flows, new).map(|cycle| cycle.way)
+        cycle(flows, new, Ways::Wires).map(|cycle| cycle.way)
     }
 
     #[test]

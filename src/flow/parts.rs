@@ -118,7 +118,7 @@ impl<'a> Expansion<'_, 'a> {
     fn place(&mut self, node: &WrittenNode<'a>, scope: &str) {
         let is_use = node.node_type.get_ref() == TYPE;
         let has_room = is_use || self.expanded.nodes.len() < self.most;
-        if !has_room || self.placed >= self.most.saturating_mul(3) {
+        if !has_room || self.placed >= self.most.saturating_mul(4) {
             if !std::mem::replace(&mut self.is_full, true) {
                 let message = format!("a flow can have {} nodes, with its parts", self.most);
                 let help = "split it into several flows, joined by `link out` and `link in`";

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::board::Pin;
 use crate::flow::check::advice::bus_problem;
 use crate::flow::diagnostic::{Diagnostic, Report, Severity, Source};
-use crate::flow::{Graph, Variables, check, directory, links};
+use crate::flow::links::{self, Ways};
+use crate::flow::{Graph, Variables, check, directory};
 
 /// The flows of a device and what is wrong with them.
 #[derive(Debug, Default)]
@@ -123,11 +124,18 @@ impl Site {
             return false;
         }
         self.warn_of_buses(graph, report);
-        if let Some(links::Cycle { span, way }) = links::cycle(&self.flows, graph) {
+        if let Some(links::Cycle { span, way }) = links::cycle(&self.flows, graph, Ways::Wires) {
             let message = format!("a cycle without a delay: {way}; so this flow does not run");
             let help = "a message would go round for ever; take one of these links away, or put a `delay` on the way";
             report.error(span, message, Some(help.into()));
             return false;
+        }
+        if let Some(links::Cycle { span, way }) =
+            links::cycle(&self.flows, graph, Ways::WiresAndFailures)
+        {
+            let message = format!("what fails on this way comes round again: {way}");
+            let help = "it would go round as long as it fails; name the `nodes` of the `catch`, or put a `delay` on the way";
+            report.warning(span, message, Some(help.into()));
         }
         true
     }
@@ -260,6 +268,36 @@ mod tests {
               run (a message would go round for ever; take one of these links away, or put a `delay` on the way)"
             ]
         );
+    }
+
+    #[test]
+    fn complaints_that_come_round_through_links_are_told() {
+        let complain = "[nodes.refused]\ntype = 'catch'\n[nodes.go]\ntype = 'link out'\nlink = 'errors'\nfrom = 'refused'\n";
+        let show = "[nodes.come]\ntype = 'link in'\nlink = 'errors'\n[nodes.show]\ntype = 'debug'\nfrom = 'come'\n";
+        let ring = "[nodes.tick]\ntype = 'inject'\nevery = '1s'\n[nodes.ring]\ntype = 'debug'\nfrom = 'tick'\n";
+        let apart = format!("{ring}{complain}");
+        assert_eq!(problems(&[("a", &apart), ("b", show)]), [""; 0]);
+        let round = format!("{show}{complain}");
+        let found = problems(&[("b", &round)]);
+        assert_eq!(
+            found,
+            [
+                "b.toml:1:8: warning: what fails on this way comes round again: b/come -> b/refused -> b/go -> b/come (it would \
+               go round as long as it fails; name the `nodes` of the `catch`, or put a `delay` on the way)"
+            ]
+        );
+        // Through two flows.
+        let there = "[nodes.come]\ntype = 'link in'\nlink = 'errors'\n[nodes.on]\ntype = 'link out'\nlink = 'more'\nfrom = 'come'\n";
+        let back = format!("{}{complain}", show.replace("'errors'", "'more'"));
+        assert_eq!(problems(&[("a", there), ("b", &back)]).len(), 1);
+        // A `catch` does not hear of what is behind it, nor of nodes that it does not name.
+        let named = round.replace("'catch'", "'catch'\nnodes = []");
+        assert_eq!(problems(&[("b", &named)]), [""; 0]);
+        let delayed = round.replace(
+            "from = 'refused'",
+            "from = 'later'\n[nodes.later]\ntype = 'delay'\nby = '1s'\nfrom = 'refused'",
+        );
+        assert_eq!(problems(&[("b", &delayed)]), [""; 0]);
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Node for Entrance {
         cx.link(self.link.clone(), message.clone());
     }
 
-    /// The link did not take a message.
+    /// The link did not take a message, or does so again.
     fn input(&mut self, input: Input, cx: &mut Context<'_>) {
         if let Input::Reading {
             value: Err(reason), ..

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::board::{Level, Pin};
 use crate::flow::Graph;
 use crate::message::{Message, NodeId, Text, Value};
-use crate::nodes::{BuildError, Watched};
+use crate::nodes::BuildError;
 use crate::runtime::clock::Now;
 use crate::runtime::driver::chain;
 use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node, queue_for};
@@ -200,6 +200,14 @@ impl Engine {
 
     pub fn counters(&self, flow: u32) -> FlowCounters {
         self.flows[flow as usize].counters
+    }
+
+    /// Whether a node that is watched is told to be failing.
+    pub(super) fn is_failing(&self, node: Address) -> bool {
+        let slot = self.flows[node.flow as usize]
+            .slots
+            .get(usize::from(node.node.0));
+        slot.is_some_and(|slot| slot.watchers.is_failing)
     }
 
     /// Shows what a node sends from now on, as [`Effect::Tapped`], or no longer.
@@ -495,6 +503,11 @@ impl Flow {
             queue_for(&slot.watchers.of_failures, message, &mut self.queue);
         }
         let is_failing = first_reason.is_some();
+        // Whether a link takes a message is told later.
+        let is_open = effects[before..]
+            .iter()
+            .any(|effect| matches!(effect, Effect::Link { from: node, .. } if *node == from));
+        let is_proof = is_proof && !is_open;
         if slot.watchers.is_failing != is_failing && (is_failing || is_proof) {
             slot.watchers.is_failing = is_failing;
             let message = state_message(
@@ -580,46 +593,13 @@ fn state_message(
     }
 }
 
-/// Per node, who watches it. A node does not watch itself, nor what comes behind it: that would go round for ever. What comes to
-/// a watcher before it in the file, and goes on from there, is behind it as well.
-fn watchers(graph: &Graph) -> Vec<Watchers> {
-    let nodes = graph.nodes();
-    let mut found: Vec<(Vec<NodeId>, Vec<NodeId>)> = vec![Default::default(); nodes.len()];
-    for (place, watcher) in nodes.iter().enumerate() {
-        let Some(watching) = &watcher.watching else {
-            continue;
-        };
-        let mut is_behind = vec![false; nodes.len()];
-        let mut open = vec![place];
-        while let Some(node) = open.pop() {
-            if !std::mem::replace(&mut is_behind[node], true) {
-                let readers = nodes[node].readers.iter().flatten();
-                let (of_failures, of_states) = &found[node];
-                let next = readers.chain(of_failures).chain(of_states);
-                open.extend(next.map(|reader| usize::from(reader.0)));
-            }
-        }
-        let watcher =
-            NodeId(u16::try_from(place).expect("the checker limits a flow to 65,535 nodes"));
-        for node in &watching.nodes {
-            let node = usize::from(node.0);
-            if !is_behind[node] {
-                let (of_failures, of_states) = &mut found[node];
-                match watching.what {
-                    Watched::Failures => of_failures.push(watcher),
-                    Watched::States => of_states.push(watcher),
-                }
-            }
-        }
-    }
-    found
-        .into_iter()
-        .map(|(of_failures, of_states)| Watchers {
-            of_failures: of_failures.into(),
-            of_states: of_states.into(),
-            is_failing: false,
-        })
-        .collect()
+/// Per node, who watches it.
+fn watchers(graph: &Graph) -> impl Iterator<Item = Watchers> {
+    graph.watchers().into_iter().map(|watchers| Watchers {
+        of_failures: watchers.of_failures.into(),
+        of_states: watchers.of_states.into(),
+        is_failing: false,
+    })
 }
 
 fn build(graph: &Graph, device: &Arc<str>) -> Result<Vec<Slot>, BuildError> {

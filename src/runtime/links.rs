@@ -10,10 +10,10 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::flow::Graph;
-use crate::message::{Message, Text};
+use crate::message::{Message, Text, Timestamp, Value};
 use crate::nodes::Link;
 use crate::runtime::engine::Event;
-use crate::runtime::node::Address;
+use crate::runtime::node::{Address, Input};
 
 /// Messages that wait in one link queue.
 const LINKED: usize = 8_192;
@@ -99,10 +99,22 @@ impl LinkQueue {
     }
 }
 
+/// What a `link out` that was failing hears when its link takes a message again.
+pub(super) fn taken(link_out: Address, time: Timestamp) -> Event {
+    let input = Input::Reading {
+        time,
+        value: Ok(Value::Null),
+    };
+    Event::Input {
+        to: link_out,
+        input,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{NodeId, Timestamp, Value};
+    use crate::message::NodeId;
     use crate::nodes::testing::graph;
 
     fn message(number: f64) -> Message {

@@ -31,7 +31,8 @@ pub trait Node {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// The answer to [`Effect::ReadSensor`], stamped when the sensor was read; the error says what failed and what to do.
-    /// As an answer to [`Effect::ReadLevel`] or [`Effect::Link`] it is always an error.
+    /// As an answer to [`Effect::ReadLevel`] it is always an error; as one to [`Effect::Link`] too, but for the first message
+    /// that is taken after one that was not.
     Reading {
         time: Timestamp,
         value: Result<Value, String>,
@@ -60,7 +61,7 @@ pub enum Effect {
     /// Deliver through the outbox.
     Uplink { draft: Draft },
     /// Send a message to all `link in` nodes of a link. A link queue that does not take it is answered with
-    /// [`Input::Reading`], which is an error.
+    /// [`Input::Reading`], which is an error; once it is taken again, that is answered if the node is watched.
     Link {
         from: Address,
         link: Text,

@@ -15,7 +15,7 @@ use crate::nodes::Use;
 use crate::outbox::Draft;
 use crate::runtime::clock::Now;
 use crate::runtime::engine::{Engine, Event};
-use crate::runtime::links::{LinkQueue, Linked};
+use crate::runtime::links::{self, LinkQueue, Linked};
 use crate::runtime::node::{Address, Effect, Effects, Input};
 use crate::sensors::Sensor;
 
@@ -202,6 +202,8 @@ impl VirtualRun {
                                 to: from,
                                 input: Input::Reading { time, value },
                             });
+                        } else if self.engine.is_failing(from) {
+                            answers.push(links::taken(from, time));
                         }
                     }
                     Effect::Uplink { draft } => self.trace.drafts.push((time, draft)),
@@ -348,6 +350,44 @@ mod tests {
             trace.failures[0].1,
             "test/go81: the link queue of the engine is full"
         );
+    }
+
+    #[test]
+    fn a_link_out_fails_and_works_again_as_its_link_does_and_not_with_each_message() {
+        // In seconds 3, 4 and 6 there is no room for what `last` sends.
+        let mut flow = String::from(
+            "[nodes.flood]\ntype = 'inject'\nevery = '3s'\n[nodes.more]\ntype = 'inject'\nevery = '4s'\n[nodes.tick]\ntype = 'inject'\nevery = '1s'\n\
+             [nodes.same]\ntype = 'where'\nwhen = 'true'\nfrom = 'tick'\n\
+             [nodes.last]\ntype = 'link out'\nlink = 'x'\nfrom = ['tick', 'same']\n\
+             [nodes.health]\ntype = 'status'\nnodes = ['last']\n\
+             [nodes.told]\ntype = 'debug'\nfrom = 'health'\n",
+        );
+        for number in 0..100 {
+            flow += &format!(
+                "[nodes.go{number}]\ntype = 'link out'\nlink = 'x'\nfrom = ['flood', 'more']\n\
+                 [nodes.come{number}]\ntype = 'link in'\nlink = 'x'\n"
+            );
+        }
+        let comes: Vec<String> = (0..100).map(|number| format!("'come{number}'")).collect();
+        flow += &format!(
+            "[nodes.rest]\ntype = 'where'\nwhen = 'false'\nfrom = [{}]\n[nodes.none]\ntype = 'debug'\nfrom = 'rest'",
+            comes.join(", ")
+        );
+        let mut run = run(&[&flow]);
+        run.run_for(Duration::from_millis(7_500));
+        let trace = run.stop();
+        let told = trace.shown.iter().map(|(time, _, message)| {
+            let state = message.payload.get("state").expect("a state").to_json();
+            (time.as_nanos() / 1_000_000_000 - 60, state)
+        });
+        let expected = [
+            (3, "\"failing\""),
+            (5, "\"ok\""),
+            (6, "\"failing\""),
+            (7, "\"ok\""),
+        ];
+        let expected = expected.map(|(second, state)| (second, state.to_owned()));
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::outbox::{Draft, RecordId};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::Counters;
 use crate::runtime::engine::{Engine, Event};
-use crate::runtime::links::{LinkQueue, Linked};
+use crate::runtime::links::{self, LinkQueue, Linked};
 use crate::runtime::log::FlowLog;
 use crate::runtime::node::{Address, Effect, Effects, Input};
 use crate::uplink::wire;
@@ -188,6 +188,7 @@ impl Host {
     fn perform(&mut self, engine: &mut Engine, effects: &mut Effects) {
         while !effects.is_empty() {
             let mut answers = Vec::new();
+            let mut taken_again = Vec::new();
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Output { pin, drive } => self.drive(pin, drive),
@@ -202,11 +203,16 @@ impl Host {
                         link,
                         message,
                     } => {
+                        let mut is_taken = true;
                         for queue in &self.links {
                             if let Err(error) = queue.send(&link, &message) {
+                                is_taken = false;
                                 self.counters.links_dropped.add(error.dropped);
                                 answers.push(self.failed(from, &error.to_string()));
                             }
+                        }
+                        if is_taken && engine.is_failing(from) {
+                            taken_again.push(links::taken(from, self.clock.now().wall));
                         }
                     }
                     Effect::Uplink { draft } => self.drafts.push_back(draft),
@@ -240,6 +246,9 @@ impl Host {
             }
             for answer in answers {
                 self.count_reading(&answer);
+                engine.handle(self.clock.now(), answer, effects);
+            }
+            for answer in taken_again {
                 engine.handle(self.clock.now(), answer, effects);
             }
         }
