@@ -346,6 +346,31 @@ mod tests {
             "ran for too long",
         );
         check(SPARSE, "[...items].length", "memory");
+        check(SPARSE, "String.raw({ raw: sparse })", "at most 100000");
+        check(
+            "",
+            "String.raw({ raw: { length: 2 ** 53 - 1 } })",
+            "at most",
+        );
+        check(COMPUTED, "String.raw({ raw: computed })", "works on lists");
+        check(
+            "",
+            "String.raw`a\\n${1}b` + String.raw({ raw: 'xy' }, 2)",
+            r#""a\\n1bx2y""#,
+        );
+        check(SPARSE, "sparse.forEach(x => x)", "ran for too long");
+        check(
+            SPARSE,
+            "Object.fromEntries(sparse.entries())",
+            "ran for too long",
+        );
+        check(SPARSE, "JSON.stringify(sparse)", "memory");
+        check(LONG, "encodeURIComponent(long + long)", "at most 65536");
+        check(
+            "",
+            "decodeURI(encodeURI('é')) + escape(null) + encodeURI()",
+            "énullundefined",
+        );
         check(COMPUTED, "[].indexOf.call(computed, 1)", "works on lists");
         check(COMPUTED, "Array.from(computed).length", "works on lists");
         check(

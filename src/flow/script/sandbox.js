@@ -103,6 +103,18 @@
     return apply(repeat, this, [times]);
   });
 
+  // When there is no memory left for what it makes, this one goes on to the end of the list all the same.
+  const { raw } = String;
+  define(String, "raw", (template, ...given) => {
+    const texts = template.raw;
+    checkList("raw", texts);
+    return raw({ raw: texts }, ...given);
+  });
+  for (const name of ["encodeURI", "encodeURIComponent", "decodeURI", "decodeURIComponent", "escape", "unescape"]) {
+    const original = globalThis[name];
+    define(globalThis, name, { [name]: (text) => original(checkText(name, text, false)) }[name]);
+  }
+
   const { parse, stringify } = JSON;
   define(JSON, "parse", (text, reviver) => {
     text = String(text);
