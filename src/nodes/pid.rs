@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::gpio_out::too_short;
 use super::range::Ends;
+use super::series::present_or_fail;
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -251,6 +252,10 @@ impl Node for Controller {
         let Some(setpoint) = self.setpoint else {
             return;
         };
+        // Kept, a time far ahead would make all that follow fail, and the output stay where it is.
+        if present_or_fail(message.time, cx).is_none() {
+            return;
+        }
         match self.step(setpoint, message.time, number) {
             Ok(output) => {
                 message.payload = Value::Number(output);
@@ -417,6 +422,7 @@ mod tests {
         assert_eq!(sent, ["0", failed, "1"]);
         let mut run = Run::new(&format!("type = 'pid'\n{WIDE}\nkp = 0\nki = 1"));
         for nanos in [i64::MIN, i64::MAX, i64::MIN] {
+            run.go_on_until(Timestamp::from_nanos(nanos));
             run.deliver(Timestamp::from_nanos(nanos), 9.0.into());
         }
         assert_eq!(run.sent.len(), 3);
@@ -468,6 +474,7 @@ mod tests {
             ("source", 20.0.into()),
         ];
         for (at, (source, payload)) in (0..).zip(steps) {
+            run.go_on_until(second(at));
             run.deliver_message(source, "t", second(at), payload);
         }
         let failed = "failed: needs a finite number, but the payload is null: null";
@@ -477,8 +484,11 @@ mod tests {
             &["source", "knob"],
             "type = 'pid'\nsetpoint = 5\nsetpoint_from = 'knob'\nkp = 1\nout = [0, 10]",
         );
+        run.go_on_until(second(0));
         run.deliver_message("source", "t", second(0), 3.0.into());
+        run.go_on_until(second(1));
         run.deliver_message("knob", "t", second(1), 4.0.into());
+        run.go_on_until(second(2));
         run.deliver_message("source", "t", second(2), 3.0.into());
         assert_eq!(run.sent, ["2", "1"]);
     }
@@ -494,7 +504,9 @@ mod tests {
         let mut y = 0.0;
         let mut measured = Vec::new();
         for at in 0..3000 {
+            run.go_on_until(second(at));
             run.deliver_message("knob", "t", second(at), setpoint(at).into());
+            run.go_on_until(second(at));
             run.deliver_message("source", "t", second(at), y.into());
             let last = run.messages.last().expect("an output for each measurement");
             let output = last.payload.as_number().expect("a number");

@@ -135,6 +135,7 @@ mod tests {
             "type = 'lag'\nby = '1s'",
             "type = 'slew'\nmost = 1",
             "type = 'smooth'\ntime = '1s'",
+            "type = 'pid'\nsetpoint = 4\nkp = 0.1\nki = 0.01",
         ];
         for options in nodes {
             let mut run = Run::new(options);

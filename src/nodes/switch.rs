@@ -53,6 +53,7 @@ enum Match {
 
 impl Definition for Switch {
     const NAME: &'static str = "switch";
+    const PORTS: &'static [&'static str] = &[];
     const NAMES_PORTS: bool = true;
     const EXAMPLE: &'static str = r#"
 [nodes.probe]
