@@ -170,7 +170,7 @@ fn changed(base: &str, node_type: &'static NodeType, bytes: &mut Bytes<'_>) -> S
             break;
         }
         let name = names[bytes.index(names.len())];
-        if bytes.byte() % 4 == 0 {
+        if bytes.byte().is_multiple_of(4) {
             node.remove(name);
         } else {
             let value = bytes.option(&schema["properties"][name], schema, 4);
@@ -443,7 +443,7 @@ impl<'a> Bytes<'a> {
 
     /// A value for an option with this schema.
     fn option(&mut self, schema: &Json, root: &Json, depth: usize) -> toml::Value {
-        if depth == 0 || self.byte() % 8 == 0 {
+        if depth == 0 || self.byte().is_multiple_of(8) {
             return self.plain_option();
         }
         if let Some(name) = schema["$ref"].as_str() {
@@ -468,7 +468,7 @@ impl<'a> Bytes<'a> {
             kind => kind,
         };
         match kind.as_str() {
-            Some("boolean") => (self.byte() % 2 == 0).into(),
+            Some("boolean") => (self.byte().is_multiple_of(2)).into(),
             Some("integer") => self.integer().into(),
             Some("number") => self.number().into(),
             Some("array") => {
@@ -479,7 +479,7 @@ impl<'a> Bytes<'a> {
             Some("object") => {
                 let mut table = toml::Table::new();
                 for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-                    if self.byte() % 4 != 0 {
+                    if !self.byte().is_multiple_of(4) {
                         table.insert(name.clone(), self.option(field, root, depth - 1));
                     }
                 }
@@ -529,7 +529,7 @@ impl<'a> Bytes<'a> {
         match self.byte() % 6 {
             0 => self.number().into(),
             1 => self.integer().into(),
-            2 => (self.byte() % 2 == 0).into(),
+            2 => (self.byte().is_multiple_of(2)).into(),
             3 => self.text_option(Some("duration")).into(),
             4 => toml::Value::Array(vec![self.number().into(), self.text().into()]),
             _ => self.text().into(),

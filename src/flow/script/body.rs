@@ -173,7 +173,7 @@ impl FunctionBody {
                 None => after.starts_with('.'),
             };
             let returns_it = before.trim_end().ends_with("return") && !after.starts_with('[');
-            !names_field && !(returns_it && !has_functions)
+            !names_field && (!returns_it || has_functions)
         }) || text.contains("arguments")
             || text.contains("\\u")
     }

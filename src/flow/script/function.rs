@@ -56,7 +56,7 @@ impl Sandbox {
         let made: Array<'js> = outer.call((to_js(ctx, state)?, self.vars(ctx)?))?;
         let state: JsFunction<'js> = made.get(0)?;
         Ok(Parts {
-            call: Persistent::save(ctx, self.from_parts(ctx, made.get(1)?)?),
+            call: Persistent::save(ctx, self.taking_parts(ctx, made.get(1)?)?),
             state: Persistent::save(ctx, state),
         })
     }

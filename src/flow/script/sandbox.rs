@@ -189,7 +189,7 @@ impl Sandbox {
     }
 
     /// A function of the parts of a message, out of one of a message.
-    pub(super) fn from_parts<'js>(
+    pub(super) fn taking_parts<'js>(
         &self,
         ctx: &Ctx<'js>,
         body: Function<'js>,
