@@ -7,6 +7,9 @@
 //!
 //! A panic in a node stops its flow only: outputs go to their safe level, the flow is built anew after a back-off.
 
+#[cfg(test)]
+mod tests;
+
 use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -16,11 +19,12 @@ use std::time::Duration;
 
 use crate::board::{Level, Pin};
 use crate::flow::Graph;
-use crate::message::{Message, NodeId, Text, Value};
+use crate::message::{Message, NodeId, Value};
 use crate::nodes::BuildError;
 use crate::runtime::clock::Now;
 use crate::runtime::driver::chain;
 use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node, queue_for};
+use crate::runtime::watchers::{Place, Watchers, watchers};
 
 /// How long a flow waits after its first panic before it starts again; doubled for each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
@@ -207,7 +211,7 @@ impl Engine {
         let slot = self.flows[node.flow as usize]
             .slots
             .get(usize::from(node.node.0));
-        slot.is_some_and(|slot| slot.watchers.is_failing)
+        slot.is_some_and(|slot| slot.watchers.is_failing())
     }
 
     /// Shows what a node sends from now on, as [`Effect::Tapped`], or no longer.
@@ -265,7 +269,7 @@ impl Engine {
                 flow.call(here, now, effects, |node, cx| node.start(cx));
                 flow.tell_watchers(here, None, before, false, now, effects);
             }
-            flow.tell_of_restart(now);
+            flow.tell_of_restart(index, now);
             flow.drain(index, now, effects);
         });
     }
@@ -470,68 +474,28 @@ impl Flow {
         effects: &Effects,
     ) {
         let slot = &mut self.slots[usize::from(from.node.0)];
-        if !slot.watchers.are_there() {
-            return;
-        }
-        let watched = &self.graph.nodes()[usize::from(from.node.0)];
-        let failures = effects[before..].iter().filter_map(|effect| match effect {
-            Effect::Failed { from: node, reason } if *node == from => Some(reason.as_str()),
-            _ => None,
-        });
-        let own_topic = || format!("{}/{}", self.graph.name(), watched.name).into();
-        let mut first_reason = None;
-        for reason in failures {
-            first_reason.get_or_insert(reason);
-            if slot.watchers.of_failures.is_empty() {
-                break;
-            }
-            let mut message = original.clone().unwrap_or_else(|| Message {
-                topic: own_topic(),
-                payload: Value::Null,
-                time: now.wall,
-                source: from.node,
-                headers: None,
-            });
-            let error = Value::object([
-                ("message", Value::from(reason)),
-                ("node", Value::Text(watched.name.clone())),
-                ("type", Value::from(watched.node_type.name)),
-            ]);
-            let headers = message.headers.get_or_insert_default();
-            Arc::make_mut(headers).insert("error".into(), error);
-            message.source = from.node;
-            queue_for(&slot.watchers.of_failures, message, &mut self.queue);
-        }
-        let is_failing = first_reason.is_some();
-        // Whether a link takes a message is told later.
-        let is_open = effects[before..]
-            .iter()
-            .any(|effect| matches!(effect, Effect::Link { from: node, .. } if *node == from));
-        let is_proof = is_proof && !is_open;
-        if slot.watchers.is_failing != is_failing && (is_failing || is_proof) {
-            slot.watchers.is_failing = is_failing;
-            let message = state_message(
-                own_topic(),
-                &watched.name,
-                if is_failing { "failing" } else { "ok" },
-                first_reason.map_or(Value::Null, Value::from),
-                from.node,
-                now,
-            );
-            queue_for(&slot.watchers.of_states, message, &mut self.queue);
+        if slot.watchers.are_there() {
+            let place = Place::of(&self.graph, from, now);
+            let effects = &effects[before..];
+            slot.watchers
+                .tell(&place, original, effects, is_proof, &mut self.queue);
         }
     }
 
     /// After a start that followed a panic: those that watch the node which panicked hear of it.
-    fn tell_of_restart(&mut self, now: Now) {
+    fn tell_of_restart(&mut self, flow: u32, now: Now) {
         let Some((Some(node), panic)) = self.panicked.take() else {
             return;
         };
-        let name = &self.graph.nodes()[usize::from(node.0)].name;
-        let topic = format!("{}/{name}", self.graph.name()).into();
-        let message = state_message(topic, name, "restarted", Value::from(&*panic), node, now);
+        let from = Address { flow, node };
         let watchers = &self.slots[usize::from(node.0)].watchers;
-        queue_for(&watchers.of_states, message, &mut self.queue);
+        let reason = Value::from(&*panic);
+        watchers.tell_state(
+            &Place::of(&self.graph, from, now),
+            "restarted",
+            reason,
+            &mut self.queue,
+        );
     }
 }
 
@@ -553,53 +517,6 @@ fn queue_wake(
 ) {
     slot.queued = Some(wanted);
     wakes.push(Reverse((wanted, Wake::Node { flow, node })));
-}
-
-/// Who hears of a node's failures and states. A flow has few watchers, or none.
-#[derive(Default)]
-struct Watchers {
-    of_failures: Box<[NodeId]>,
-    of_states: Box<[NodeId]>,
-    /// What those of its state were told last.
-    is_failing: bool,
-}
-
-impl Watchers {
-    #[inline]
-    fn are_there(&self) -> bool {
-        !self.of_failures.is_empty() || !self.of_states.is_empty()
-    }
-}
-
-/// What a `status` node sends.
-fn state_message(
-    topic: Text,
-    node: &Text,
-    state: &str,
-    reason: Value,
-    source: NodeId,
-    now: Now,
-) -> Message {
-    Message {
-        topic,
-        payload: Value::object([
-            ("node", Value::Text(node.clone())),
-            ("state", Value::from(state)),
-            ("reason", reason),
-        ]),
-        time: now.wall,
-        source,
-        headers: None,
-    }
-}
-
-/// Per node, who watches it.
-fn watchers(graph: &Graph) -> impl Iterator<Item = Watchers> {
-    graph.watchers().into_iter().map(|watchers| Watchers {
-        of_failures: watchers.of_failures.into(),
-        of_states: watchers.of_states.into(),
-        is_failing: false,
-    })
 }
 
 fn build(graph: &Graph, device: &Arc<str>) -> Result<Vec<Slot>, BuildError> {
@@ -642,257 +559,5 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
         text.clone()
     } else {
         "a panic without a message".to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::{Timestamp, Value};
-    use crate::nodes::testing::graph;
-    use crate::nodes::{Spec, Surroundings, Use};
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn at(seconds: u64) -> Now {
-        Now::default().later(SECOND * u32::try_from(seconds).expect("a small number"))
-    }
-
-    /// A node that panics on the payload "panic" and passes on everything else.
-    #[derive(Debug)]
-    struct Fragile;
-
-    impl Spec for Fragile {
-        fn uses(&self) -> Vec<Use> {
-            Vec::new()
-        }
-        fn build(&self, _: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
-            Ok(Box::new(Fragile))
-        }
-    }
-
-    impl Node for Fragile {
-        fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
-            assert!(
-                message.payload != Value::from("panic"),
-                "as the test wants it"
-            );
-            cx.pass(0);
-        }
-    }
-
-    /// source -> middle -> relay on GPIO17, whose safe level is high.
-    fn fragile_flow() -> Arc<Graph> {
-        let mut flow = Arc::into_inner(graph(
-            "[nodes.source]\ntype = 'inject'\nevery = '7s'\npayload = false\n\
-             [nodes.middle]\ntype = 'filter'\nfrom = 'source'\n\
-             [nodes.relay]\ntype = 'gpio out'\nfrom = 'middle'\npin = 17\nsafe = 'high'",
-        ))
-        .expect("nobody else has it");
-        flow.replace_spec("middle", Arc::new(Fragile));
-        Arc::new(flow)
-    }
-
-    fn send(engine: &mut Engine, flow: u32, now: Now, payload: Value) -> Effects {
-        let message = Message {
-            topic: "t".into(),
-            payload,
-            time: now.wall,
-            source: NodeId(0),
-            headers: None,
-        };
-        let mut effects = Effects::new();
-        let to = Address {
-            flow,
-            node: NodeId(1),
-        };
-        engine.handle(
-            now,
-            Event::Messages {
-                to,
-                messages: vec![message],
-            },
-            &mut effects,
-        );
-        effects
-    }
-
-    fn levels(effects: &Effects) -> Vec<Level> {
-        let levels = effects.iter().filter_map(|effect| match effect {
-            Effect::Output { drive, .. } => drive.level(),
-            _ => None,
-        });
-        levels.collect()
-    }
-
-    fn wake(engine: &mut Engine, now: Now) -> Effects {
-        let mut effects = Effects::new();
-        engine.wake(now, usize::MAX, &mut effects);
-        effects
-    }
-
-    #[test]
-    fn a_panic_stops_its_flow_only_makes_its_outputs_safe_and_the_flow_comes_back() {
-        let mut engine = Engine::new("d");
-        let mut effects = Effects::new();
-        let fragile = engine.add(fragile_flow(), at(0), &mut effects);
-        let sound = engine.add(fragile_flow(), at(0), &mut effects);
-        assert_eq!(
-            levels(&effects),
-            [Level::High, Level::High],
-            "safe at the start"
-        );
-        assert_eq!(
-            levels(&send(&mut engine, fragile, at(1), Value::Bool(false))),
-            [Level::Low]
-        );
-
-        let effects = send(&mut engine, fragile, at(2), Value::from("panic"));
-        assert_eq!(levels(&effects), [Level::High], "safe after the panic");
-        assert!(
-            matches!(&effects[1], Effect::FlowStopped { node: Some(NodeId(1)), panic, again_in, .. }
-                if panic.contains("as the test wants it") && *again_in == SECOND),
-            "{effects:?}"
-        );
-
-        assert_eq!(
-            send(&mut engine, fragile, at(2), Value::Bool(false)),
-            [],
-            "it is stopped"
-        );
-        assert_eq!(engine.counters(fragile).missed, 1);
-        assert_eq!(
-            levels(&send(&mut engine, sound, at(2), Value::Bool(false))),
-            [Level::Low],
-            "the other runs"
-        );
-
-        let effects = wake(&mut engine, at(3));
-        assert!(
-            effects.contains(&Effect::FlowRestarted { flow: fragile }),
-            "{effects:?}"
-        );
-        assert_eq!(
-            levels(&send(&mut engine, fragile, at(4), Value::Bool(false))),
-            [Level::Low]
-        );
-        assert_eq!(engine.counters(fragile).panics, 1);
-        assert_eq!(
-            levels(&wake(&mut engine, at(12))),
-            [],
-            "its source ticks again, and the level is the same"
-        );
-        assert!(
-            engine.counters(fragile).deliveries > 3,
-            "{:?}",
-            engine.counters(fragile)
-        );
-    }
-
-    #[test]
-    fn the_back_off_doubles_up_to_a_minute_and_is_forgotten_after_a_good_while() {
-        let mut engine = Engine::new("d");
-        let mut effects = Effects::new();
-        let flow = engine.add(fragile_flow(), at(0), &mut effects);
-        let mut now = 0;
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            let effects = send(&mut engine, flow, at(now), Value::from("panic"));
-            let wait = effects.iter().find_map(|effect| match effect {
-                Effect::FlowStopped { again_in, .. } => Some(again_in.as_secs()),
-                _ => None,
-            });
-            waits.push(wait.expect("it stops"));
-            now += 60;
-            wake(&mut engine, at(now));
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        let effects = send(&mut engine, flow, at(now + 61), Value::from("panic"));
-        assert!(effects.iter().any(
-            |effect| matches!(effect, Effect::FlowStopped { again_in, .. } if *again_in == SECOND)
-        ));
-    }
-
-    #[test]
-    fn readers_get_their_own_copy_in_file_order() {
-        let flow = graph(
-            "[nodes.source]\ntype = 'inject'\nevery = '7s'\n\
-             [nodes.pass]\ntype = 'filter'\nfrom = 'source'\n\
-             [nodes.first]\ntype = 'debug'\nfrom = 'pass'\n\
-             [nodes.scaled]\ntype = 'range'\nfrom = 'pass'\nin = [0, 1]\nout = [0, 10]\n\
-             [nodes.second]\ntype = 'debug'\nfrom = 'pass'\n\
-             [nodes.third]\ntype = 'debug'\nfrom = 'scaled'",
-        );
-        let mut engine = Engine::new("d");
-        let mut effects = Effects::new();
-        let flow = engine.add(flow, at(0), &mut effects);
-        let shown: Vec<_> = send(&mut engine, flow, at(1), Value::Number(0.5))
-            .into_iter()
-            .map(|effect| match effect {
-                Effect::Debug { label, message, .. } => {
-                    (label.to_string(), message.payload.to_json(), message.source)
-                }
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        let expected = [("first", "0.5", 1), ("second", "0.5", 1), ("third", "5", 3)];
-        assert_eq!(
-            shown,
-            expected.map(|(label, payload, source)| (label.into(), payload.into(), NodeId(source)))
-        );
-    }
-
-    #[test]
-    fn wake_ups_come_in_slices_and_in_order() {
-        let flow = graph(
-            "[nodes.a]\ntype = 'inject'\nevery = '1s'\npayload = 'a'\n[nodes.b]\ntype = 'inject'\nevery = '1s'\npayload = 'b'\n\
-             [nodes.c]\ntype = 'inject'\nevery = '900ms'\npayload = 'c'\n[nodes.show]\ntype = 'debug'\nfrom = ['a', 'b', 'c']",
-        );
-        let mut engine = Engine::new("d");
-        let mut effects = Effects::new();
-        engine.add(flow, at(0), &mut effects);
-        assert_eq!(engine.next_wake(), Some(Duration::from_millis(900)));
-        engine.wake(at(1), 2, &mut effects);
-        assert_eq!(effects.len(), 2, "two of three");
-        assert!(
-            engine.next_wake().is_some_and(|next| next <= SECOND),
-            "the third is still due"
-        );
-        engine.wake(at(1), 2, &mut effects);
-        let shown: String = effects
-            .iter()
-            .map(|effect| match effect {
-                Effect::Debug { message, .. } => message.payload.to_json(),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(shown, r#""c""a""b""#);
-    }
-
-    #[test]
-    fn stopping_makes_outputs_safe() {
-        let mut engine = Engine::new("d");
-        let mut effects = Effects::new();
-        let flow = engine.add(fragile_flow(), at(0), &mut effects);
-        send(&mut engine, flow, at(1), Value::Bool(false));
-        let mut effects = Effects::new();
-        engine.stop(&mut effects);
-        assert_eq!(levels(&effects), [Level::High]);
-        assert_eq!(engine.next_wake(), None);
-    }
-
-    #[test]
-    fn a_message_carries_its_time_through() {
-        let flow = graph(
-            "[nodes.source]\ntype = 'inject'\nevery = '7s'\n[nodes.show]\ntype = 'debug'\nfrom = 'source'",
-        );
-        let mut engine = Engine::new("d");
-        let mut effects = Effects::new();
-        engine.add(flow, at(0), &mut effects);
-        let effects = wake(&mut engine, at(7));
-        let Effect::Debug { message, .. } = &effects[0] else {
-            panic!("{effects:?}")
-        };
-        assert_eq!(message.time, Timestamp::from_millis(7_000));
     }
 }

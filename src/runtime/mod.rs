@@ -21,6 +21,7 @@ mod links;
 mod log;
 pub mod node;
 pub mod virtual_time;
+mod watchers;
 
 pub use clock::{Clock, Now};
 pub use counters::Counters;
