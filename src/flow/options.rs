@@ -140,12 +140,16 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
     }
 }
 
-/// Of a list of tables, such as rules, takes out the one that has a mistake at `span`, so that the others are read too.
+/// Of a list of tables, such as rules, or of names, takes out the one that has a mistake at `span`, so that the others are read too.
 fn set_aside_item(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
     let DeValue::Array(items) = value.get_mut() else {
         return false;
     };
-    let is_wrong = |item: &Spanned<DeValue<'_>>| item.get_ref().is_table() && holds(item, span);
+    // Not of pairs of numbers and the like, which need all of their items.
+    let is_of_names = items.iter().all(|item| item.get_ref().is_str());
+    let is_wrong = |item: &Spanned<DeValue<'_>>| {
+        (item.get_ref().is_table() || is_of_names) && holds(item, span)
+    };
     let Some(wrong) = items.iter().position(is_wrong) else {
         return false;
     };
@@ -382,6 +386,8 @@ mod tests {
         mode: Mode,
         #[serde(default)]
         rules: Vec<Rule>,
+        #[serde(default)]
+        modes: Vec<Mode>,
     }
 
     #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -464,6 +470,17 @@ mod tests {
                 "x.toml:6:1: error: `rules`: there is no `tpo` here, there is `top` (did you mean `top`?)",
                 "x.toml:8:7: error: `rules`: string \"x\", expected a number",
                 "x.toml:9:1: error: `rules`: `top` is missing here",
+            ],
+        );
+    }
+
+    #[test]
+    fn each_name_of_a_list_is_read() {
+        check(
+            "every = '1s'\namount = 2\nmodes = ['fast', 'fsat', 'slow', 'slwo']",
+            &[
+                "x.toml:3:18: error: `modes`: `fsat` is not known here, there is `fast` or `slow` (did you mean `fast`?)",
+                "x.toml:3:34: error: `modes`: `slwo` is not known here, there is `fast` or `slow` (did you mean `slow`?)",
             ],
         );
     }

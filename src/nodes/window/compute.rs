@@ -1,9 +1,10 @@
 //! What `compute` can name, and how it is written.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// Something to compute of the readings of a window.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,7 +145,18 @@ fn with_numbers(text: &str) -> Option<Result<Statistic, String>> {
 
 impl<'de> Deserialize<'de> for Entry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entry, D::Error> {
-        Entry::parse(&String::deserialize(deserializer)?)
+        /// Errors of a visitor are placed at the entry, not at the whole list.
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = Entry;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a statistic in quotes")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Entry, E> {
+                Entry::parse(text)
+            }
+        }
+        deserializer.deserialize_str(Name)
     }
 }
 
