@@ -19,7 +19,7 @@
 //! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
 //! * [`certs`][]: development certificates
 //! * [`logging`][]: where the log goes
-//! * [`reference`][]: documentation and JSON Schema of the node types, from their definitions
+//! * [`reference`](mod@reference): documentation and JSON Schema of the node types, from their definitions
 //! * [`examples`][]: the flows of `flows/`, in the binary
 //! * [`cli`][]: the commands
 //!

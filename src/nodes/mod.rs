@@ -1,6 +1,6 @@
 //! The node types: one file each, and one list of them.
 //!
-//! To add a node type, write a file with a struct of its options that implements [`Definition`] and a [`Node`] that does the
+//! To add a node type, write a file with a struct of its options that implements [`Definition`] and a [`Node`](crate::runtime::Node) that does the
 //! work; then add two lines here: the `mod` and the entry in
 //! [`GROUPS`]. Parsing, checking, `tidegate nodes` and the
 //! example's test come from the definition.

@@ -75,7 +75,7 @@ impl<'a> Surroundings<'a> {
             })
     }
 
-    /// The node of that name, which must be among [`Definition::inputs`]: messages from it have it as their source.
+    /// The node of that name, which must be among [`Definition::inputs`](super::Definition::inputs): messages from it have it as their source.
     pub fn input(&self, name: &str) -> NodeId {
         let mut inputs = self.here.into_iter().flat_map(|node| &node.inputs);
         let found = inputs.find(|(known, _)| known == name);
