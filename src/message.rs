@@ -249,10 +249,47 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// As text, or in formats that are not for people as nanoseconds.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_i64(self.0)
+        }
     }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        if !deserializer.is_human_readable() {
+            return i64::deserialize(deserializer).map(Timestamp);
+        }
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// RFC 3339 with any offset.
+impl std::str::FromStr for Timestamp {
+    type Err = TimeError;
+
+    fn from_str(text: &str) -> Result<Timestamp, TimeError> {
+        let time: jiff::Timestamp = text.parse()?;
+        match i64::try_from(time.as_nanosecond()) {
+            Ok(nanos) => Ok(Timestamp(nanos)),
+            Err(_) => Err(TimeError::OutOfRange),
+        }
+    }
+}
+
+/// A text is no time.
+#[derive(Debug, thiserror::Error)]
+pub enum TimeError {
+    #[error("is no time in RFC 3339, such as `2026-01-31T08:00:00Z`")]
+    Format(#[from] jiff::Error),
+    #[error("lies outside of the years from 1678 to 2261")]
+    OutOfRange,
 }
 
 /// Which node sent a message: its place in its flow's file. Names are looked up in the flow, not carried.
@@ -260,7 +297,7 @@ impl Serialize for Timestamp {
 pub struct NodeId(pub u16);
 
 /// A message on a wire.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
     pub topic: Text,
     pub payload: Value,
@@ -305,6 +342,20 @@ mod tests {
         check(1_500_000_000, "1970-01-01T00:00:01.500Z");
         check(1_500_001_000, "1970-01-01T00:00:01.500001Z");
         check(i64::MIN, "1677-09-21T00:12:43.145224192Z");
+    }
+
+    #[test]
+    fn timestamps_are_read_with_any_offset() {
+        let check = |text: &str, expected: Option<i64>| {
+            let read = text.parse::<Timestamp>().ok().map(Timestamp::as_nanos);
+            assert_eq!(read, expected, "{text}");
+        };
+        check("1970-01-01T00:00:01.5Z", Some(1_500_000_000));
+        check("1970-01-01T02:00:01.5+02:00", Some(1_500_000_000));
+        check("1677-09-21T00:12:43.145224192Z", Some(i64::MIN));
+        check("1600-01-01T00:00:00Z", None);
+        check("1970-01-01T00:00:01", None);
+        check("now", None);
     }
 
     #[test]

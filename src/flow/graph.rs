@@ -20,7 +20,7 @@ pub struct Graph {
 }
 
 /// A node of a valid flow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GraphNode {
     /// Unique in the flow; that of a part's node has the name of the part's use before it, as `cellar/clean`.
     pub name: Text,
@@ -28,6 +28,9 @@ pub struct GraphNode {
     pub span: Range<usize>,
     pub node_type: &'static NodeType,
     pub spec: Arc<dyn Spec>,
+    /// Stands for its type and its options with the values of variables in them, in any order: what a node of the same name
+    /// remembered is for this one if their prints are the same.
+    pub print: u32,
     /// What the node needs of the board.
     pub uses: Vec<Use>,
     /// The names of its output ports.

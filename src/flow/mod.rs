@@ -13,6 +13,7 @@ pub mod check;
 pub mod diagnostic;
 pub mod directory;
 pub mod estimate;
+mod feed;
 pub mod file;
 pub mod graph;
 mod links;

@@ -10,11 +10,12 @@ use super::{BuildError, Definition, Problem, Surroundings, timers};
 use crate::flow::options::Span;
 use crate::message::Message;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends each message on after a fixed time, as it came and in the same order.
 ///
 /// The time is monotonic: a step of the wall clock changes nothing. The message keeps its own time. A message for which there
-/// is no room fails. Messages that wait are lost when the flow stops.
+/// is no room fails. Messages that wait are kept over a restart.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Delay {
     /// How long each message is held, from `1ms`.
@@ -92,6 +93,15 @@ struct Line {
 }
 
 impl Node for Line {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.held))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.held = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if self.held.len() == self.most {
             return cx.fail(format!(

@@ -84,8 +84,15 @@ pub(crate) fn run_node_at(
 }
 
 /// A flow with a node `tested`, whose messages the test makes up.
+///
+/// Beside it runs a *twin*: the same flow in another engine, where it gets its own graph anew before it does anything, and goes on from
+/// what its nodes remembered. What the two do must be the same. So each test of a node tests its state too.
 pub(crate) struct Run {
     engine: Engine,
+    twin: Engine,
+    /// The place of the flow in the twin's engine.
+    twin_flow: u32,
+    steps: u32,
     graph: Arc<Graph>,
     pub(crate) now: Now,
     /// What came to `debug` nodes, as JSON, behind the node's name and a colon unless that is `sink`; failures and other
@@ -141,6 +148,9 @@ impl Run {
     pub(crate) fn flow(text: &str) -> Run {
         let mut run = Run {
             engine: Engine::new("test-device"),
+            twin: Engine::new("test-device"),
+            twin_flow: 0,
+            steps: 0,
             graph: graph(text),
             now: Now::default(),
             sent: Vec::new(),
@@ -148,8 +158,26 @@ impl Run {
         };
         let mut effects = Vec::new();
         run.engine.add(run.graph.clone(), run.now, &mut effects);
-        run.note(effects);
+        let mut of_twin = Vec::new();
+        run.twin.add(run.graph.clone(), run.now, &mut of_twin);
+        run.note(effects, of_twin);
         run
+    }
+
+    /// Gives the twin its graph anew, if it is its turn: always at first, then ever more seldom, for that takes its time.
+    fn reload_twin(&mut self) {
+        const OFTEN: u32 = 100;
+        self.steps += 1;
+        if self.steps > OFTEN && !self.steps.is_power_of_two() {
+            return;
+        }
+        let mut effects = Vec::new();
+        let graph = self.graph.clone();
+        let reloaded = self
+            .twin
+            .replace(self.twin_flow, graph, self.now, &mut effects);
+        self.twin_flow = reloaded.expect("the flow was built before");
+        assert_eq!(effects, [], "a reload of the same graph does nothing");
     }
 
     pub(crate) fn deliver(&mut self, time: Timestamp, payload: Value) {
@@ -183,25 +211,41 @@ impl Run {
             flow: 0,
             node: self.graph.find("tested").expect("the flow has the node"),
         };
-        let mut effects = Vec::new();
-        let messages = vec![message];
-        self.engine
-            .handle(self.now, Event::Messages { to, messages }, &mut effects);
-        self.note(effects);
+        let event = Event::Messages {
+            to,
+            messages: vec![message],
+        };
+        self.reload_twin();
+        let (mut effects, mut of_twin) = (Vec::new(), Vec::new());
+        self.twin.handle(self.now, event.clone(), &mut of_twin);
+        self.engine.handle(self.now, event, &mut effects);
+        self.note(effects, of_twin);
     }
 
     pub(crate) fn go_on_until(&mut self, wall: Timestamp) {
         let end = self.now.mono_at(wall);
         while let Some(next) = self.engine.next_wake().filter(|next| *next <= end) {
             self.now = self.now.later(next.saturating_sub(self.now.mono));
-            let mut effects = Vec::new();
-            self.engine.wake(self.now, 1, &mut effects);
-            self.note(effects);
+            self.reload_twin();
+            // All that is due at once: in which order is the engine's business.
+            let (mut effects, mut of_twin) = (Vec::new(), Vec::new());
+            self.twin.wake(self.now, usize::MAX, &mut of_twin);
+            self.engine.wake(self.now, usize::MAX, &mut effects);
+            self.note(effects, of_twin);
         }
+        let twin_next = self.twin.next_wake().filter(|next| *next <= end);
+        assert_eq!(twin_next, None, "after a reload there is one more wake-up");
         self.now = self.now.later(end.saturating_sub(self.now.mono));
     }
 
-    fn note(&mut self, effects: Vec<Effect>) {
+    fn note(&mut self, effects: Vec<Effect>, of_twin: Vec<Effect>) {
+        // As text, because NaN is not equal to itself.
+        let (expected, found) = (format!("{effects:#?}"), format!("{of_twin:#?}"));
+        let found = found.replace(&format!("flow: {},", self.twin_flow), "flow: 0,");
+        assert!(
+            found == expected,
+            "after a reload the flow does\n{found}\nand without it\n{expected}"
+        );
         for effect in effects {
             self.sent.push(match effect {
                 Effect::Debug { from, message, .. } => {

@@ -5,7 +5,11 @@
 //!
 //! Terms: a *wake-up* is a time at which a node asked to be called; an *event* is what wakes the engine from outside.
 //!
-//! A panic in a node stops its flow only: outputs go to their safe level, the flow is built anew after a back-off.
+//! A panic in a node stops its flow only: outputs go to their safe level, the flow is built anew after a back-off, and goes on
+//! from its last checkpoint, unless it has panicked again.
+//!
+//! A flow that gets another graph, or leaves, keeps its place; what still comes for its old nodes is handed to those of the same
+//! name.
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +28,7 @@ use crate::nodes::BuildError;
 use crate::runtime::clock::Now;
 use crate::runtime::driver::chain;
 use crate::runtime::node::{Address, Context, Effect, Effects, Input, Node, queue_for};
+use crate::runtime::state::{Checkpoint, Pause, Remembered, StateError, with_names};
 use crate::runtime::watchers::{Place, Watchers, watchers};
 
 /// How long a flow waits after its first panic before it starts again; doubled for each further one.
@@ -79,8 +84,12 @@ enum Wake {
 
 struct Flow {
     graph: Arc<Graph>,
-    /// Empty while the flow is stopped.
+    /// Empty while the flow is stopped, and when it is gone.
     slots: Vec<Slot>,
+    /// What took its place, if it is gone.
+    gone: Option<Gone>,
+    /// The last checkpoint, to go on from after a panic.
+    checkpoint: Option<Arc<Checkpoint>>,
     queue: VecDeque<(NodeId, Message)>,
     counters: FlowCounters,
     /// Nodes that asked for a wake-up which is not in the engine's heap yet.
@@ -93,6 +102,16 @@ struct Flow {
     back_off: Duration,
     /// The panic after which the flow is to be started again, and the node that had it.
     panicked: Option<(Option<NodeId>, String)>,
+}
+
+/// What becomes of events for a flow that is gone.
+enum Gone {
+    /// They are for another one, with each node's place in that, if it is still there.
+    To {
+        flow: u32,
+        nodes: Vec<Option<NodeId>>,
+    },
+    Nowhere,
 }
 
 struct Slot {
@@ -121,10 +140,114 @@ impl Engine {
     /// Builds a flow and starts it; gives its place in the engine, which is the number of flows added before. One that
     /// cannot be built, for lack of memory, is stopped as after a panic, and tried again.
     pub fn add(&mut self, graph: Arc<Graph>, now: Now, effects: &mut Effects) -> u32 {
+        let index = self.push(graph, now);
+        self.build_and_start(index, now, effects);
+        index
+    }
+
+    /// The same for a flow that ran before: its nodes go on from what they remembered.
+    pub fn add_restored(
+        &mut self,
+        graph: Arc<Graph>,
+        checkpoint: Arc<Checkpoint>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> u32 {
+        let index = self.push(graph, now);
+        self.flows[index as usize].checkpoint = Some(checkpoint);
+        self.build_and_start(index, now, effects);
+        index
+    }
+
+    /// Puts another graph in the place of a flow; gives the new flow's place. Nodes that are as they were go on; what still comes
+    /// for the old ones is handed to them. Outputs stay as they are, but for those that the new graph has no more, which
+    /// go safe. If the graph cannot be built, the old one stays.
+    pub fn replace(
+        &mut self,
+        old: u32,
+        graph: Arc<Graph>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<u32, String> {
+        let slots = self.build(&graph)?;
+        let checkpoint = self.checkpoint(old, now);
+        let index = self.push(graph.clone(), now);
+        let flow = &mut self.flows[old as usize];
+        let left = flow
+            .graph
+            .outputs()
+            .filter(|(pin, _)| !graph.outputs().any(|(kept, _)| kept == *pin));
+        effects.extend(left.map(|(pin, safe)| Effect::Output {
+            pin,
+            drive: safe.into(),
+        }));
+        let nodes = flow
+            .graph
+            .nodes()
+            .iter()
+            .map(|node| graph.find(&node.name))
+            .collect();
+        flow.gone = Some(Gone::To { flow: index, nodes });
+        let taps = std::mem::take(&mut flow.taps);
+        let names = flow.graph.clone();
+        let counters = std::mem::take(&mut flow.counters);
+        flow.end();
+        let flow = &mut self.flows[index as usize];
+        flow.counters = counters;
+        flow.taps = taps
+            .iter()
+            .filter_map(|tap| graph.find(names.node_name(*tap)))
+            .collect();
+        flow.checkpoint = checkpoint.clone();
+        flow.take(slots);
+        self.start(
+            index,
+            checkpoint.map(|it| (it, Pause::Reload)),
+            now,
+            effects,
+        );
+        Ok(index)
+    }
+
+    /// Stops a flow for good; its outputs go safe. What it remembered last is given back.
+    pub fn remove(
+        &mut self,
+        index: u32,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Option<Arc<Checkpoint>> {
+        let checkpoint = self.checkpoint(index, now);
+        let flow = &mut self.flows[index as usize];
+        effects.extend(safe_outputs(&flow.graph));
+        flow.gone = Some(Gone::Nowhere);
+        flow.end();
+        checkpoint
+    }
+
+    /// What the nodes of a flow remember; of one that is stopped, what they remembered last. None if there is nothing.
+    pub fn checkpoint(&mut self, index: u32, now: Now) -> Option<Arc<Checkpoint>> {
+        let flow = &mut self.flows[index as usize];
+        if !flow.slots.is_empty() {
+            let saved = catch_unwind(AssertUnwindSafe(|| flow.save(now)));
+            match saved {
+                Ok(checkpoint) => flow.checkpoint = Some(Arc::new(checkpoint)),
+                Err(panic) => tracing::error!(
+                    "flow `{}`: a node panicked when it was to say what it remembers: {}; the last checkpoint stays",
+                    flow.graph.name(),
+                    panic_text(panic.as_ref())
+                ),
+            }
+        }
+        flow.checkpoint.clone()
+    }
+
+    fn push(&mut self, graph: Arc<Graph>, now: Now) -> u32 {
         let index = u32::try_from(self.flows.len()).expect("fewer than 2^32 flows fit into memory");
         self.flows.push(Flow {
             graph,
             slots: Vec::new(),
+            gone: None,
+            checkpoint: None,
             queue: VecDeque::new(),
             counters: FlowCounters::default(),
             asked: Vec::new(),
@@ -134,32 +257,48 @@ impl Engine {
             back_off: FIRST_BACK_OFF,
             panicked: None,
         });
-        self.build_and_start(index, now, effects);
         index
     }
 
     /// Handles one event to completion.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
         let to = event.to();
-        let flow = &mut self.flows[to.flow as usize];
-        if flow.slots.is_empty() {
+        let there = self.follow(to);
+        let flow = &mut self.flows[there.map_or(to.flow, |to| to.flow) as usize];
+        let (Some(to), false) = (there, flow.slots.is_empty()) else {
             flow.counters.missed += 1;
             return;
-        }
+        };
         self.run(to.flow, now, effects, |flow, effects| match event {
-            Event::Input { to, input } => {
+            Event::Input { input, .. } => {
                 let before = effects.len();
                 flow.call(to, now, effects, |node, cx| node.input(input, cx));
                 flow.tell_watchers(to, None, before, true, now, effects);
                 flow.drain(to.flow, now, effects);
             }
-            Event::Messages { to, messages } => {
+            Event::Messages { messages, .. } => {
                 for message in messages {
                     flow.deliver(to.flow, to.node, message, now, effects);
                     flow.drain(to.flow, now, effects);
                 }
             }
         });
+    }
+
+    /// Where a node is now that flows have got other graphs; none if it is gone.
+    pub fn follow(&self, mut to: Address) -> Option<Address> {
+        loop {
+            match &self.flows[to.flow as usize].gone {
+                None => return Some(to),
+                Some(Gone::Nowhere) => return None,
+                Some(Gone::To { flow, nodes }) => {
+                    to = Address {
+                        flow: *flow,
+                        node: nodes[usize::from(to.node.0)]?,
+                    }
+                }
+            }
+        }
     }
 
     /// When the next wake-up is due, in monotonic time.
@@ -188,13 +327,24 @@ impl Engine {
     /// Puts every output that any flow drives to its safe level and forgets the flows.
     pub fn stop(&mut self, effects: &mut Effects) {
         for flow in self.flows.drain(..) {
-            effects.extend(safe_outputs(&flow.graph));
+            if flow.gone.is_none() {
+                effects.extend(safe_outputs(&flow.graph));
+            }
         }
         self.wakes.clear();
     }
 
-    pub fn graphs(&self) -> impl Iterator<Item = &Arc<Graph>> {
-        self.flows.iter().map(|flow| &flow.graph)
+    /// The graph of a flow, also of one that is gone.
+    pub fn graph(&self, flow: u32) -> &Arc<Graph> {
+        &self.flows[flow as usize].graph
+    }
+
+    /// The flows that are there, with their places.
+    pub fn graphs(&self) -> impl Iterator<Item = (u32, &Arc<Graph>)> {
+        let there = (0..)
+            .zip(&self.flows)
+            .filter(|(_, flow)| flow.gone.is_none());
+        there.map(|(index, flow)| (index, &flow.graph))
     }
 
     /// Events and messages that were not handled because their flow had stopped, in all flows.
@@ -259,22 +409,31 @@ impl Engine {
         }
     }
 
-    fn start(&mut self, index: u32, now: Now, effects: &mut Effects) {
+    /// Starts the nodes of a flow; those that a checkpoint fits go on from it.
+    fn start(
+        &mut self,
+        index: u32,
+        from: Option<(Arc<Checkpoint>, Pause)>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let is_restored = from.is_some();
         self.run(index, now, effects, |flow, effects| {
-            for node in 0..flow.slots.len() {
-                let node =
-                    NodeId(u16::try_from(node).expect("the checker limits a flow to 65,535 nodes"));
-                let here = Address { flow: index, node };
-                let before = effects.len();
-                flow.call(here, now, effects, |node, cx| node.start(cx));
-                flow.tell_watchers(here, None, before, false, now, effects);
-            }
+            let names = flow.graph.nodes().iter();
+            let names = names.filter(|_| is_restored).map(|node| node.name.clone());
+            with_names(names.collect(), || {
+                flow.start_nodes(index, from, now, effects)
+            });
             flow.tell_of_restart(index, now);
             flow.drain(index, now, effects);
         });
     }
 
     fn restart(&mut self, index: u32, now: Now, effects: &mut Effects) {
+        let flow = &self.flows[index as usize];
+        if flow.gone.is_some() || !flow.slots.is_empty() {
+            return;
+        }
         self.build_and_start(index, now, effects);
         if !self.flows[index as usize].slots.is_empty() {
             effects.push(Effect::FlowRestarted { flow: index });
@@ -282,19 +441,23 @@ impl Engine {
     }
 
     fn build_and_start(&mut self, index: u32, now: Now, effects: &mut Effects) {
-        let flow = &mut self.flows[index as usize];
-        flow.started = now.mono;
-        let built = catch_unwind(AssertUnwindSafe(|| build(&flow.graph, &self.device)));
-        match built {
-            Ok(Ok(slots)) => {
-                flow.slots = slots;
-                for node in &flow.taps {
-                    flow.slots[usize::from(node.0)].is_tapped = true;
-                }
-                self.start(index, now, effects);
+        self.flows[index as usize].started = now.mono;
+        match self.build(&self.flows[index as usize].graph) {
+            Ok(slots) => {
+                let flow = &mut self.flows[index as usize];
+                flow.take(slots);
+                let from = flow.checkpoint.clone().map(|it| (it, Pause::Restart));
+                self.start(index, from, now, effects);
             }
-            Ok(Err(error)) => self.stopped(index, now, None, chain(&error), effects),
-            Err(panic) => self.stopped(index, now, None, panic_text(panic.as_ref()), effects),
+            Err(problem) => self.stopped(index, now, None, problem, effects),
+        }
+    }
+
+    fn build(&self, graph: &Graph) -> Result<Vec<Slot>, String> {
+        match catch_unwind(AssertUnwindSafe(|| build(graph, &self.device))) {
+            Ok(Ok(slots)) => Ok(slots),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(panic) => Err(panic_text(panic.as_ref())),
         }
     }
 
@@ -335,6 +498,10 @@ impl Engine {
             flow.back_off = FIRST_BACK_OFF;
         }
         let again_in = flow.back_off;
+        if again_in > FIRST_BACK_OFF {
+            // What it remembers may be why it panics.
+            flow.checkpoint = None;
+        }
         flow.back_off = (flow.back_off * 2).min(LONGEST_BACK_OFF);
         flow.counters.panics += 1;
         flow.counters.missed += flow.queue.len() as u64;
@@ -363,6 +530,112 @@ impl Engine {
 }
 
 impl Flow {
+    /// Takes over nodes that were built.
+    fn take(&mut self, slots: Vec<Slot>) {
+        self.slots = slots;
+        for node in &self.taps {
+            self.slots[usize::from(node.0)].is_tapped = true;
+        }
+    }
+
+    /// Leaves nothing but the graph. A node's own clean-up may panic.
+    fn end(&mut self) {
+        self.counters.missed += self.queue.len() as u64;
+        self.queue.clear();
+        self.asked.clear();
+        self.checkpoint = None;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.slots.clear())) {
+            tracing::error!(
+                "a node panicked when it was dropped: {}",
+                panic_text(panic.as_ref())
+            );
+        }
+    }
+
+    fn save(&self, now: Now) -> Checkpoint {
+        let nodes = self.graph.nodes();
+        let nodes_and_slots = nodes.iter().zip(&self.slots);
+        let names = nodes.iter().map(|node| node.name.clone()).collect();
+        let remembered = with_names(names, || {
+            let remembered = nodes_and_slots.map(|(node, slot)| {
+                let remembered = Remembered {
+                    print: node.print,
+                    state: slot.node.save(),
+                    wake: slot.wake,
+                    is_failing: slot.watchers.is_failing(),
+                };
+                (node.name.clone(), remembered)
+            });
+            remembered.collect()
+        });
+        Checkpoint {
+            flow: self.graph.name().to_string(),
+            mono: now.mono,
+            wall: now.wall,
+            nodes: remembered,
+        }
+    }
+
+    fn start_nodes(
+        &mut self,
+        index: u32,
+        from: Option<(Arc<Checkpoint>, Pause)>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        for node in 0..self.slots.len() {
+            let node =
+                NodeId(u16::try_from(node).expect("the checker limits a flow to 65,535 nodes"));
+            let here = Address { flow: index, node };
+            let before = effects.len();
+            let resumed = match &from {
+                Some((checkpoint, pause)) => self.resume(here, checkpoint, *pause, now, effects),
+                None => Ok(false),
+            };
+            if let Err(error) = &resumed {
+                let reason = chain(error);
+                effects.push(Effect::Forgot { from: here, reason });
+            }
+            if !matches!(resumed, Ok(true)) {
+                self.call(here, now, effects, |node, cx| node.start(cx));
+            }
+            self.tell_watchers(here, None, before, false, now, effects);
+        }
+    }
+
+    /// Lets a node go on from a checkpoint, within [`with_names`]. Says whether it did; what stands there may be for another node.
+    fn resume(
+        &mut self,
+        here: Address,
+        checkpoint: &Checkpoint,
+        pause: Pause,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<bool, StateError> {
+        let place = usize::from(here.node.0);
+        let node = &self.graph.nodes()[place];
+        let Some(remembered) = checkpoint.nodes.get(&node.name) else {
+            return Ok(false);
+        };
+        if remembered.print != node.print {
+            return Ok(false);
+        }
+        let slot = &mut self.slots[place];
+        slot.watchers.was_failing(remembered.is_failing);
+        let Some(state) = &remembered.state else {
+            return Ok(false);
+        };
+        slot.wake = remembered.wake;
+        let mut resumed = Ok(());
+        self.call(here, now, effects, |node, cx| {
+            resumed = node.resume(state, pause, cx);
+            if resumed.is_err() {
+                cx.cancel_wake();
+            }
+        });
+        resumed.map(|()| true)
+    }
+
     /// Calls one node. Returns the port out of which it passed on the message it was called with.
     #[inline]
     fn call(

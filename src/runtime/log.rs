@@ -92,6 +92,10 @@ impl FlowLog {
         }
     }
 
+    pub(super) fn forgot(&self, from: Address, reason: &str) {
+        tracing::warn!(node = self.place(from), "begins anew: {reason}");
+    }
+
     /// `pin` is the pin concerned, if it is one.
     pub(super) fn board_error(&mut self, now: Now, pin: Option<Pin>, error: &str) {
         if let Some(left_out) =

@@ -9,6 +9,7 @@
 //! * [`clock`][]: the one clock that messages, windows, outbox and uplink go by
 //! * [`node`][]: what a running node is and what it may do
 //! * [`engine`][]: delivers messages to completion, keeps wake-ups, contains panics
+//! * [`state`][]: what flows remember, over a restart and a reload
 //! * [`links`][]: messages on their way from one flow to another
 //! * [`driver`][]: two engine threads, sensors, pins, outbox
 //! * [`counters`][]: what the engines have done
@@ -20,6 +21,7 @@ pub mod engine;
 mod links;
 mod log;
 pub mod node;
+pub mod state;
 pub mod virtual_time;
 mod watchers;
 
@@ -28,4 +30,5 @@ pub use counters::Counters;
 pub use driver::{Driver, World};
 pub use engine::{Engine, Event};
 pub use node::{Address, Context, Effect, Effects, Node};
+pub use state::{Checkpoint, Pause, State, StateError};
 pub use virtual_time::{Trace, VirtualRun};

@@ -10,11 +10,30 @@ use crate::board::{Drive, Level, Pin};
 use crate::message::{Message, NodeId, Text, Timestamp, Value};
 use crate::outbox::Draft;
 use crate::runtime::clock::Now;
+use crate::runtime::state::{Pause, State, StateError};
 
 /// A node of a running flow. The engine calls these one at a time, from one thread.
 pub trait Node {
-    /// Called once, before anything else.
+    /// Called once, before anything else, unless the node goes on from a state.
     fn start(&mut self, _cx: &mut Context<'_>) {}
+
+    /// What the node needs to go on as if it had not stopped; none if it remembers nothing but its options, and starts anew.
+    /// The wake-up that it has asked for is kept for it.
+    fn save(&self) -> Option<State> {
+        None
+    }
+
+    /// Called once, in the place of [`Node::start`], with what a node of the same options gave: goes on from there. The wake-up
+    /// is asked for already; it may be overdue. Reads the state before it changes anything: after an error the node is started.
+    fn resume(
+        &mut self,
+        _state: &State,
+        _pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.start(cx);
+        Ok(())
+    }
 
     /// A message arrived on the node's input. It is the node's own: it may change it, take parts of it, and hand it on
     /// with [`Context::pass`]. If it does not, the message ends here.
@@ -91,6 +110,8 @@ pub enum Effect {
     },
     /// A flow that had stopped runs again.
     FlowRestarted { flow: u32 },
+    /// A node could not go on from what it remembered, and begins anew.
+    Forgot { from: Address, reason: String },
 }
 
 /// The effects of one call of the engine, in order.

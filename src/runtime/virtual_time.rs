@@ -216,6 +216,11 @@ impl VirtualRun {
                             .failures
                             .push((time, format!("{place}: {reason}")));
                     }
+                    Effect::Forgot { from, reason } => {
+                        let place = self.place(from);
+                        let failure = format!("{place}: begins anew: {reason}");
+                        self.trace.failures.push((time, failure));
+                    }
                     Effect::FlowStopped { panic, .. } => self.trace.panics.push((time, panic)),
                     Effect::FlowRestarted { .. } | Effect::Tapped { .. } => {}
                 }
@@ -247,11 +252,7 @@ impl VirtualRun {
     }
 
     fn place(&self, address: Address) -> String {
-        let flow = self
-            .engine
-            .graphs()
-            .nth(address.flow as usize)
-            .expect("an address names a flow of this engine");
+        let flow = self.engine.graph(address.flow);
         format!("{}/{}", flow.name(), flow.node_name(address.node))
     }
 }

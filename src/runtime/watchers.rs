@@ -58,6 +58,11 @@ impl Watchers {
         self.is_failing
     }
 
+    /// What they were told before a pause.
+    pub(super) fn was_failing(&mut self, is_failing: bool) {
+        self.is_failing = is_failing;
+    }
+
     /// After a call of the node with `original`, if with a message: what it could not handle goes to those that watch it,
     /// and so does a change of its state. `effects` are those of the call; `is_proof` says whether a call without a
     /// failure shows that the node works.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use toml::Spanned;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use self::vars::Vars;
 use self::wires::Wires;
@@ -104,6 +104,7 @@ struct Checker<'c, 'a> {
 struct CheckedNode {
     node_type: Option<&'static NodeType>,
     spec: Option<Arc<dyn Spec>>,
+    print: u32,
 }
 
 impl CheckedNode {
@@ -158,6 +159,7 @@ impl<'a> Checker<'_, 'a> {
                 uses: spec.uses(),
                 ports: spec.ports(),
                 spec,
+                print: checked.print,
                 readers,
                 inputs,
                 watching,
@@ -193,6 +195,7 @@ impl<'a> Checker<'_, 'a> {
             return CheckedNode {
                 node_type: None,
                 spec: None,
+                print: 0,
             };
         };
         let name = node.name.get_ref();
@@ -236,6 +239,7 @@ impl<'a> Checker<'_, 'a> {
         CheckedNode {
             node_type: Some(node_type),
             spec,
+            print: print_of(type_name, &options),
         }
     }
 
@@ -543,6 +547,39 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+/// See [`GraphNode::print`].
+fn print_of(node_type: &str, options: &DeTable<'_>) -> u32 {
+    fn add(value: &DeValue<'_>, text: &mut String) {
+        match value {
+            DeValue::Table(table) => {
+                let mut fields: Vec<_> = table.iter().collect();
+                fields.sort_by(|a, b| a.0.get_ref().cmp(b.0.get_ref()));
+                text.push('{');
+                for (name, value) in fields {
+                    text.push_str(&format!("{:?}:", name.get_ref()));
+                    add(value.get_ref(), text);
+                }
+                text.push('}');
+            }
+            DeValue::Array(items) => {
+                text.push('[');
+                for item in items.iter() {
+                    add(item.get_ref(), text);
+                }
+                text.push(']');
+            }
+            DeValue::String(string) => text.push_str(&format!("{string:?},")),
+            DeValue::Integer(number) => text.push_str(&format!("{number},")),
+            DeValue::Float(number) => text.push_str(&format!("{number},")),
+            DeValue::Boolean(is) => text.push_str(&format!("{is},")),
+            DeValue::Datetime(time) => text.push_str(&format!("{time},")),
+        }
+    }
+    let mut text = format!("{node_type:?}");
+    add(&DeValue::Table(options.clone()), &mut text);
+    crc32fast::hash(text.as_bytes())
 }
 
 fn node_id(place: usize) -> NodeId {

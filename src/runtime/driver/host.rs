@@ -236,6 +236,7 @@ impl Host {
                         self.counters.panics.add(1);
                         self.log.stopped(flow, node, &panic, again_in);
                     }
+                    Effect::Forgot { from, reason } => self.log.forgot(from, &reason),
                     Effect::FlowRestarted { flow } => self.log.restarted(flow),
                     Effect::Tapped {
                         from,
