@@ -1,6 +1,7 @@
 //! What a node remembers for each key, most often for each topic, within a bound.
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use crate::message::Text;
 use crate::runtime::node::Context;
@@ -9,7 +10,8 @@ use crate::runtime::node::Context;
 pub(super) const MOST_KEYS: usize = 10_000;
 
 /// State for each key. A key that is one too many fails, which is counted and said; it takes no memory.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(super) struct Keyed<T> {
     entries: IndexMap<Text, T>,
 }

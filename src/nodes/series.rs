@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, excerpt};
@@ -55,7 +57,7 @@ pub(super) fn present_or_fail(time: Timestamp, cx: &mut Context<'_>) -> Option<(
 
 /// Where live time stands against monotonic time. It changes only when the clock is set: a Pi starts with an old time, and is
 /// set right, often by hours, while sensors are being read already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClockSetting {
     /// Live time minus monotonic time, in nanoseconds.
     offset: i128,

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Problem;
 use crate::flow::options::Span;
 use crate::message::{Message, Text};
@@ -14,7 +16,7 @@ pub(super) fn too_short(option: &str, span: Span) -> Option<Problem> {
 }
 
 /// A stretch of monotonic time that begins with a message.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Stretch {
     pub(super) first: Message,
     pub(super) end: Duration,
@@ -38,7 +40,7 @@ impl Stretch {
 }
 
 /// When something is due for each key. Whoever uses it bounds the number of keys, and asks for no wake-up besides.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Deadlines {
     in_order: BTreeSet<(Duration, Text)>,
     by_key: HashMap<Text, Duration>,
