@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, excerpt};
+use crate::runtime::state::Pause;
 
 /// The typical size of a computed number as JSON, in bytes: it has all the digits that a double has.
 pub(super) const COMPUTED_BYTES: f64 = 18.0;
@@ -53,6 +54,12 @@ pub(super) fn present_or_fail(time: Timestamp, cx: &mut Context<'_>) -> Option<(
         "the message's time, {time}, is in the future: it is {now} now"
     ));
     None
+}
+
+/// Whether a remembered reading lies ahead of the clock because of a restart: a Pi begins with an old time. It is forgotten, or
+/// all that follow would fail, for not being later, until the clock is set; it may never be.
+pub(super) fn is_ahead(time: Timestamp, pause: Pause, cx: &Context<'_>) -> bool {
+    pause == Pause::Restart && time > cx.now().wall
 }
 
 /// Where live time stands against monotonic time. It changes only when the clock is set: a Pi starts with an old time, and is

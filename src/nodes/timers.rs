@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Problem;
 use crate::flow::options::Span;
@@ -40,7 +40,7 @@ impl Stretch {
 }
 
 /// When something is due for each key. Whoever uses it bounds the number of keys, and asks for no wake-up besides.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct Deadlines {
     in_order: BTreeSet<(Duration, Text)>,
     by_key: HashMap<Text, Duration>,
@@ -82,5 +82,23 @@ impl Deadlines {
             Some((at, _)) => cx.wake_at(*at),
             None => cx.cancel_wake(),
         }
+    }
+}
+
+/// In order; the rest follows from that.
+impl Serialize for Deadlines {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.in_order.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Deadlines {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Deadlines, D::Error> {
+        let in_order = BTreeSet::<(Duration, Text)>::deserialize(deserializer)?;
+        let by_key = in_order.iter().map(|(at, key)| (key.clone(), *at));
+        Ok(Deadlines {
+            by_key: by_key.collect(),
+            in_order,
+        })
     }
 }
