@@ -303,6 +303,11 @@ pub enum TimeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u16);
 
+impl NodeId {
+    /// A node that was there when a message was kept, and is no more: of no flow's nodes.
+    pub const GONE: NodeId = NodeId(u16::MAX);
+}
+
 /// A message on a wire.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
