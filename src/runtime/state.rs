@@ -29,6 +29,13 @@ pub struct State(Vec<u8>);
 #[error("what it remembered cannot be read")]
 pub struct StateError(#[source] rmp_serde::decode::Error);
 
+impl StateError {
+    /// A state that can be read, and yet does not fit the node.
+    pub fn unfit(what: &str) -> StateError {
+        StateError(rmp_serde::decode::Error::custom(what))
+    }
+}
+
 impl State {
     /// What a node remembers, whatever type it keeps that in.
     pub fn of(remembered: &impl Serialize) -> State {
@@ -36,6 +43,17 @@ impl State {
             rmp_serde::to_vec_named(remembered)
                 .expect("nodes remember only what always has a form"),
         )
+    }
+
+    /// The same without the names of fields, for what is kept many times over: one that does not fit may go unnoticed, so the type says
+    /// what it is, for example by a number that is raised when it changes.
+    pub fn unnamed(remembered: &impl Serialize) -> State {
+        State(rmp_serde::to_vec(remembered).expect("nodes remember only what always has a form"))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, StateError> {
@@ -98,6 +116,11 @@ impl Checkpoint {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn state(&self, node: &str) -> Option<&State> {
+        self.nodes.get(node)?.state.as_ref()
+    }
+
     /// Whether it has the same states as another, whenever they were taken.
     pub fn remembers_the_same(&self, other: &Checkpoint) -> bool {
         self.nodes == other.nodes
@@ -123,6 +146,22 @@ pub(super) struct Remembered {
     pub(super) wake: Option<Duration>,
     /// Whether those that watch it were told that it is failing.
     pub(super) is_failing: bool,
+}
+
+/// For `serde(with)`: a value that is there or not, and may be null itself. A plain option of null would come back as none.
+pub mod maybe {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::message::Value;
+
+    pub fn serialize<S: Serializer>(value: &Option<Value>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(|value| [value]).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+        let value = Option::<[Value; 1]>::deserialize(from)?;
+        Ok(value.map(|[value]| value))
+    }
 }
 
 thread_local! {
@@ -181,6 +220,7 @@ mod tests {
                 ("n", Value::from(f64::NAN)),
                 ("x", Value::from(0.1)),
                 ("i", Value::from(f64::NEG_INFINITY)),
+                ("m", Value::from(-0.0)),
                 ("z", Value::Null),
             ]),
             time: Timestamp::from_nanos(-1_234_567_890_123_456_789),
