@@ -8,9 +8,11 @@
 //! A panic in a node stops its flow only: outputs go to their safe level, the flow is built anew after a back-off, and goes on
 //! from its last checkpoint, unless it has panicked again.
 //!
-//! A flow that gets another graph, or leaves, keeps its place; what still comes for its old nodes is handed to those of the same
-//! name.
+//! A flow's *place* is its number in the engine, and no other flow ever has it: see `engine/swap.rs`, where flows change.
 
+mod swap;
+#[cfg(test)]
+mod swap_test;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::swap::Successor;
+pub(super) use self::swap::same_nodes;
+pub use self::swap::{Kept, Swap, Swapped, Whereabouts};
 use crate::board::{Level, Pin};
 use crate::flow::Graph;
 use crate::message::{Message, NodeId, Value};
@@ -71,8 +76,18 @@ pub struct FlowCounters {
 /// Runs any number of flows on one thread.
 pub struct Engine {
     device: Arc<str>,
-    flows: Vec<Flow>,
+    flows: Vec<Entry>,
+    /// What flows had missed that are gone, and what came for them since.
+    missed_by_gone: u64,
     wakes: BinaryHeap<Reverse<(Duration, Wake)>>,
+}
+
+/// What is at a flow's place. Places are not used again, so that what comes late never reaches a stranger; so this is small.
+enum Entry {
+    Here(Box<Flow>),
+    /// Built, to be swapped in.
+    Prepared(Box<Flow>),
+    Gone(Option<Box<Successor>>),
 }
 
 /// Whom a wake-up is for. The order only breaks ties.
@@ -82,12 +97,18 @@ enum Wake {
     Restart { flow: u32 },
 }
 
+impl Wake {
+    fn flow(self) -> u32 {
+        match self {
+            Wake::Node { flow, .. } | Wake::Restart { flow } => flow,
+        }
+    }
+}
+
 struct Flow {
     graph: Arc<Graph>,
-    /// Empty while the flow is stopped, and when it is gone.
+    /// Empty while the flow is stopped.
     slots: Vec<Slot>,
-    /// What took its place, if it is gone.
-    gone: Option<Gone>,
     /// The last checkpoint, to go on from after a panic.
     checkpoint: Option<Arc<Checkpoint>>,
     queue: VecDeque<(NodeId, Message)>,
@@ -102,16 +123,6 @@ struct Flow {
     back_off: Duration,
     /// The panic after which the flow is to be started again, and the node that had it.
     panicked: Option<(Option<NodeId>, String)>,
-}
-
-/// What becomes of events for a flow that is gone.
-enum Gone {
-    /// They are for another one, with each node's place in that, if it is still there.
-    To {
-        flow: u32,
-        nodes: Vec<Option<NodeId>>,
-    },
-    Nowhere,
 }
 
 struct Slot {
@@ -133,8 +144,21 @@ impl Engine {
         Engine {
             device: device.into(),
             flows: Vec::new(),
+            missed_by_gone: 0,
             wakes: BinaryHeap::new(),
         }
+    }
+
+    /// Leaves places empty, so that the next flow has this one, unless it is taken.
+    pub(super) fn skip_to(&mut self, place: u32) {
+        while self.flows.len() < place as usize {
+            self.flows.push(Entry::Gone(None));
+        }
+    }
+
+    /// How many places are taken, or were.
+    pub(super) fn places(&self) -> u32 {
+        u32::try_from(self.flows.len()).expect("fewer than 2^32 flows fit into memory")
     }
 
     /// Builds a flow and starts it; gives its place in the engine, which is the number of flows added before. One that
@@ -154,83 +178,29 @@ impl Engine {
         effects: &mut Effects,
     ) -> u32 {
         let index = self.push(graph, now);
-        self.flows[index as usize].checkpoint = Some(checkpoint);
+        self.here(index).checkpoint = Some(checkpoint);
         self.build_and_start(index, now, effects);
         index
     }
 
-    /// Puts another graph in the place of a flow; gives the new flow's place. Nodes that are as they were go on; what still comes
-    /// for the old ones is handed to them. Outputs stay as they are, but for those that the new graph has no more, which
-    /// go safe. If the graph cannot be built, the old one stays.
-    pub fn replace(
-        &mut self,
-        old: u32,
-        graph: Arc<Graph>,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Result<u32, String> {
-        let slots = self.build(&graph)?;
-        let checkpoint = self.checkpoint(old, now);
-        let index = self.push(graph.clone(), now);
-        let flow = &mut self.flows[old as usize];
-        let left = flow
-            .graph
-            .outputs()
-            .filter(|(pin, _)| !graph.outputs().any(|(kept, _)| kept == *pin));
-        effects.extend(left.map(|(pin, safe)| Effect::Output {
-            pin,
-            drive: safe.into(),
-        }));
-        let nodes = flow
-            .graph
-            .nodes()
-            .iter()
-            .map(|node| graph.find(&node.name))
-            .collect();
-        flow.gone = Some(Gone::To { flow: index, nodes });
-        let taps = std::mem::take(&mut flow.taps);
-        let names = flow.graph.clone();
-        let counters = std::mem::take(&mut flow.counters);
-        flow.end();
-        let flow = &mut self.flows[index as usize];
-        flow.counters = counters;
-        flow.taps = taps
-            .iter()
-            .filter_map(|tap| graph.find(names.node_name(*tap)))
-            .collect();
-        flow.checkpoint = checkpoint.clone();
-        flow.take(slots);
-        self.start(
-            index,
-            checkpoint.map(|it| (it, Pause::Reload)),
-            now,
-            effects,
-        );
-        Ok(index)
-    }
-
-    /// Stops a flow for good; its outputs go safe. What it remembered last is given back.
-    pub fn remove(
-        &mut self,
-        index: u32,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Option<Arc<Checkpoint>> {
-        let checkpoint = self.checkpoint(index, now);
-        let flow = &mut self.flows[index as usize];
-        effects.extend(safe_outputs(&flow.graph));
-        flow.gone = Some(Gone::Nowhere);
-        flow.end();
-        checkpoint
-    }
-
     /// What the nodes of a flow remember; of one that is stopped, what they remembered last. None if there is nothing.
     pub fn checkpoint(&mut self, index: u32, now: Now) -> Option<Arc<Checkpoint>> {
-        let flow = &mut self.flows[index as usize];
+        let (checkpoint, _) = self.keep(index, now).state?;
+        Some(checkpoint)
+    }
+
+    /// The same, with what it means for who goes on from it.
+    pub fn keep(&mut self, index: u32, now: Now) -> Kept {
+        let Entry::Here(flow) = &mut self.flows[index as usize] else {
+            return Kept::default();
+        };
+        let mut pause = Pause::Restart;
         if !flow.slots.is_empty() {
-            let saved = catch_unwind(AssertUnwindSafe(|| flow.save(now)));
-            match saved {
-                Ok(checkpoint) => flow.checkpoint = Some(Arc::new(checkpoint)),
+            match catch_unwind(AssertUnwindSafe(|| flow.save(now))) {
+                Ok(checkpoint) => {
+                    flow.checkpoint = Some(Arc::new(checkpoint));
+                    pause = Pause::Reload;
+                }
                 Err(panic) => tracing::error!(
                     "flow `{}`: a node panicked when it was to say what it remembers: {}; the last checkpoint stays",
                     flow.graph.name(),
@@ -238,15 +208,16 @@ impl Engine {
                 ),
             }
         }
-        flow.checkpoint.clone()
+        Kept {
+            state: flow.checkpoint.clone().map(|it| (it, pause)),
+        }
     }
 
     fn push(&mut self, graph: Arc<Graph>, now: Now) -> u32 {
-        let index = u32::try_from(self.flows.len()).expect("fewer than 2^32 flows fit into memory");
-        self.flows.push(Flow {
+        let index = self.places();
+        self.flows.push(Entry::Here(Box::new(Flow {
             graph,
             slots: Vec::new(),
-            gone: None,
             checkpoint: None,
             queue: VecDeque::new(),
             counters: FlowCounters::default(),
@@ -256,19 +227,45 @@ impl Engine {
             started: now.mono,
             back_off: FIRST_BACK_OFF,
             panicked: None,
-        });
+        })));
         index
+    }
+
+    fn there(&self, index: u32) -> Option<&Flow> {
+        match self.flows.get(index as usize) {
+            Some(Entry::Here(flow)) => Some(flow),
+            _ => None,
+        }
+    }
+
+    fn there_mut(&mut self, index: u32) -> Option<&mut Flow> {
+        match self.flows.get_mut(index as usize) {
+            Some(Entry::Here(flow)) => Some(flow),
+            _ => None,
+        }
+    }
+
+    fn here(&mut self, index: u32) -> &mut Flow {
+        self.there_mut(index)
+            .expect("only flows that are there are called")
+    }
+
+    /// Whether a flow is there and not stopped.
+    fn runs(&self, index: u32) -> bool {
+        self.there(index).is_some_and(|flow| !flow.slots.is_empty())
     }
 
     /// Handles one event to completion.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
-        let to = event.to();
-        let there = self.follow(to);
-        let flow = &mut self.flows[there.map_or(to.flow, |to| to.flow) as usize];
-        let (Some(to), false) = (there, flow.slots.is_empty()) else {
-            flow.counters.missed += 1;
+        let Some(to) = self.follow(event.to()) else {
+            self.missed_by_gone += 1;
             return;
         };
+        let flow = self.here(to.flow);
+        if flow.slots.is_empty() {
+            flow.counters.missed += 1;
+            return;
+        }
         self.run(to.flow, now, effects, |flow, effects| match event {
             Event::Input { input, .. } => {
                 let before = effects.len();
@@ -283,22 +280,6 @@ impl Engine {
                 }
             }
         });
-    }
-
-    /// Where a node is now that flows have got other graphs; none if it is gone.
-    pub fn follow(&self, mut to: Address) -> Option<Address> {
-        loop {
-            match &self.flows[to.flow as usize].gone {
-                None => return Some(to),
-                Some(Gone::Nowhere) => return None,
-                Some(Gone::To { flow, nodes }) => {
-                    to = Address {
-                        flow: *flow,
-                        node: nodes[usize::from(to.node.0)]?,
-                    }
-                }
-            }
-        }
     }
 
     /// When the next wake-up is due, in monotonic time.
@@ -326,47 +307,58 @@ impl Engine {
 
     /// Puts every output that any flow drives to its safe level and forgets the flows.
     pub fn stop(&mut self, effects: &mut Effects) {
-        for flow in self.flows.drain(..) {
-            if flow.gone.is_none() {
-                effects.extend(safe_outputs(&flow.graph));
-            }
-        }
+        self.make_safe(effects);
+        self.flows.clear();
         self.wakes.clear();
     }
 
-    /// The graph of a flow, also of one that is gone.
+    /// Puts every output that any flow drives to its safe level, for the stop: the flows do not know.
+    pub(super) fn make_safe(&self, effects: &mut Effects) {
+        effects.extend(self.graphs().flat_map(|(_, graph)| safe_outputs(graph)));
+    }
+
+    /// The graph of a flow that is there.
     pub fn graph(&self, flow: u32) -> &Arc<Graph> {
-        &self.flows[flow as usize].graph
+        let flow = self.there(flow);
+        &flow.expect("only flows that are there are asked for").graph
     }
 
     /// The flows that are there, with their places.
     pub fn graphs(&self) -> impl Iterator<Item = (u32, &Arc<Graph>)> {
-        let there = (0..)
-            .zip(&self.flows)
-            .filter(|(_, flow)| flow.gone.is_none());
-        there.map(|(index, flow)| (index, &flow.graph))
+        let places = (0..).zip(&self.flows);
+        places.filter_map(|(index, place)| match place {
+            Entry::Here(flow) => Some((index, &flow.graph)),
+            _ => None,
+        })
     }
 
-    /// Events and messages that were not handled because their flow had stopped, in all flows.
+    /// Events and messages that were not handled because their flow had stopped, or its node was gone, in all flows.
     pub fn missed(&self) -> u64 {
-        self.flows.iter().map(|flow| flow.counters.missed).sum()
+        let here = self.flows.iter().map(|place| match place {
+            Entry::Here(flow) => flow.counters.missed,
+            _ => 0,
+        });
+        self.missed_by_gone + here.sum::<u64>()
     }
 
     pub fn counters(&self, flow: u32) -> FlowCounters {
-        self.flows[flow as usize].counters
+        self.there(flow)
+            .map(|flow| flow.counters)
+            .unwrap_or_default()
     }
 
     /// Whether a node that is watched is told to be failing.
     pub(super) fn is_failing(&self, node: Address) -> bool {
-        let slot = self.flows[node.flow as usize]
-            .slots
-            .get(usize::from(node.node.0));
+        let flow = self.there(node.flow);
+        let slot = flow.and_then(|flow| flow.slots.get(usize::from(node.node.0)));
         slot.is_some_and(|slot| slot.watchers.is_failing())
     }
 
     /// Shows what a node sends from now on, as [`Effect::Tapped`], or no longer.
     pub fn tap(&mut self, node: Address, is_on: bool) {
-        let flow = &mut self.flows[node.flow as usize];
+        let Some(flow) = self.there_mut(node.flow) else {
+            return;
+        };
         flow.taps.retain(|tapped| *tapped != node.node);
         if is_on {
             flow.taps.push(node.node);
@@ -377,6 +369,12 @@ impl Engine {
         }
     }
 
+    /// Whether what a node sends is shown.
+    pub(super) fn is_tapped(&self, node: Address) -> bool {
+        self.there(node.flow)
+            .is_some_and(|flow| flow.taps.contains(&node.node))
+    }
+
     fn wake_node(
         &mut self,
         index: u32,
@@ -385,7 +383,9 @@ impl Engine {
         now: Now,
         effects: &mut Effects,
     ) {
-        let flow = &mut self.flows[index as usize];
+        let Some(Entry::Here(flow)) = self.flows.get_mut(index as usize) else {
+            return;
+        };
         let Some(slot) = flow.slots.get_mut(usize::from(node.0)) else {
             return;
         };
@@ -430,21 +430,23 @@ impl Engine {
     }
 
     fn restart(&mut self, index: u32, now: Now, effects: &mut Effects) {
-        let flow = &self.flows[index as usize];
-        if flow.gone.is_some() || !flow.slots.is_empty() {
+        let is_stopped = self.there(index).is_some_and(|flow| flow.slots.is_empty());
+        if !is_stopped {
             return;
         }
         self.build_and_start(index, now, effects);
-        if !self.flows[index as usize].slots.is_empty() {
+        if self.runs(index) {
             effects.push(Effect::FlowRestarted { flow: index });
         }
     }
 
     fn build_and_start(&mut self, index: u32, now: Now, effects: &mut Effects) {
-        self.flows[index as usize].started = now.mono;
-        match self.build(&self.flows[index as usize].graph) {
+        let flow = self.here(index);
+        flow.started = now.mono;
+        let graph = flow.graph.clone();
+        match self.build(&graph) {
             Ok(slots) => {
-                let flow = &mut self.flows[index as usize];
+                let flow = self.here(index);
                 flow.take(slots);
                 let from = flow.checkpoint.clone().map(|it| (it, Pause::Restart));
                 self.start(index, from, now, effects);
@@ -469,14 +471,16 @@ impl Engine {
         effects: &mut Effects,
         part: impl FnOnce(&mut Flow, &mut Effects),
     ) {
-        let flow = &mut self.flows[index as usize];
+        let Some(Entry::Here(flow)) = self.flows.get_mut(index as usize) else {
+            return;
+        };
         let outcome = catch_unwind(AssertUnwindSafe(|| part(flow, effects)));
         if let Err(panic) = outcome {
             let node = flow.current;
             self.stopped(index, now, Some(node), panic_text(panic.as_ref()), effects);
             return;
         }
-        let Flow { slots, asked, .. } = flow;
+        let Flow { slots, asked, .. } = &mut **flow;
         for node in asked.drain(..) {
             let slot = &mut slots[usize::from(node.0)];
             if let Some(wanted) = slot.unqueued_wake() {
@@ -493,7 +497,7 @@ impl Engine {
         panic: String,
         effects: &mut Effects,
     ) {
-        let flow = &mut self.flows[index as usize];
+        let flow = self.here(index);
         if now.mono.saturating_sub(flow.started) > LONGEST_BACK_OFF {
             flow.back_off = FIRST_BACK_OFF;
         }
@@ -504,16 +508,7 @@ impl Engine {
         }
         flow.back_off = (flow.back_off * 2).min(LONGEST_BACK_OFF);
         flow.counters.panics += 1;
-        flow.counters.missed += flow.queue.len() as u64;
-        flow.queue.clear();
-        flow.asked.clear();
-        // A node's own clean-up may panic as the node did.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| flow.slots.clear())) {
-            tracing::error!(
-                "a node panicked again when it was dropped: {}",
-                panic_text(panic.as_ref())
-            );
-        }
+        flow.drop_nodes();
         flow.panicked = Some((node, panic.clone()));
         effects.extend(safe_outputs(&flow.graph));
         effects.push(Effect::FlowStopped {
@@ -538,15 +533,16 @@ impl Flow {
         }
     }
 
-    /// Leaves nothing but the graph. A node's own clean-up may panic.
-    fn end(&mut self) {
+    /// Stops: drops the nodes and what was on its way. A node's own clean-up may panic.
+    fn drop_nodes(&mut self) {
         self.counters.missed += self.queue.len() as u64;
         self.queue.clear();
         self.asked.clear();
-        self.checkpoint = None;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.slots.clear())) {
+        let slots = std::mem::take(&mut self.slots);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(slots))) {
             tracing::error!(
-                "a node panicked when it was dropped: {}",
+                "flow `{}`: a node panicked when it was dropped: {}",
+                self.graph.name(),
                 panic_text(panic.as_ref())
             );
         }
@@ -558,10 +554,12 @@ impl Flow {
         let names = nodes.iter().map(|node| node.name.clone()).collect();
         let remembered = with_names(names, || {
             let remembered = nodes_and_slots.map(|(node, slot)| {
+                let state = slot.node.save();
                 let remembered = Remembered {
                     print: node.print,
-                    state: slot.node.save(),
-                    wake: slot.wake,
+                    // Without a state it starts anew, and asks anew: a tick would make each checkpoint another one.
+                    wake: slot.wake.filter(|_| state.is_some()),
+                    state,
                     is_failing: slot.watchers.is_failing(),
                 };
                 (node.name.clone(), remembered)
@@ -818,7 +816,10 @@ fn build(graph: &Graph, device: &Arc<str>) -> Result<Vec<Slot>, BuildError> {
 
 /// What puts a flow's outputs to their safe level.
 fn safe_outputs(graph: &Graph) -> impl Iterator<Item = Effect> {
-    let outputs: Vec<(Pin, Level)> = graph.outputs().collect();
+    safe(graph.outputs().collect())
+}
+
+fn safe(outputs: Vec<(Pin, Level)>) -> impl Iterator<Item = Effect> {
     outputs.into_iter().map(|(pin, safe)| Effect::Output {
         pin,
         drive: safe.into(),

@@ -7,7 +7,7 @@ use crate::nodes::{Spec, Surroundings, Use};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn at(seconds: u64) -> Now {
+pub(super) fn at(seconds: u64) -> Now {
     Now::default().later(SECOND * u32::try_from(seconds).expect("a small number"))
 }
 
@@ -78,7 +78,7 @@ fn levels(effects: &Effects) -> Vec<Level> {
     levels.collect()
 }
 
-fn wake(engine: &mut Engine, now: Now) -> Effects {
+pub(super) fn wake(engine: &mut Engine, now: Now) -> Effects {
     let mut effects = Effects::new();
     engine.wake(now, usize::MAX, &mut effects);
     effects
