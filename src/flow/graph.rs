@@ -84,6 +84,20 @@ impl Graph {
         Some(NodeId(u16::try_from(place).ok()?))
     }
 
+    /// Per node a number that stands for what it reads: nodes and ports, by name, in the order of the file.
+    pub fn wires(&self) -> Vec<u32> {
+        let mut read = vec![crc32fast::Hasher::new(); self.nodes.len()];
+        for node in &self.nodes {
+            for (port, readers) in node.ports.iter().zip(&node.readers) {
+                for reader in readers {
+                    read[usize::from(reader.0)]
+                        .update(format!("{:?}.{port:?},", node.name).as_bytes());
+                }
+            }
+        }
+        read.into_iter().map(crc32fast::Hasher::finalize).collect()
+    }
+
     /// The variables with the values that hold on this device.
     pub fn vars(&self) -> &Arc<Object> {
         &self.vars

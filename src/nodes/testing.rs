@@ -270,31 +270,6 @@ impl Run {
         self.note(effects, of_twin);
     }
 
-    /// Stops the flow and starts it again from its checkpoint, as another process does after the device was off for so long. The wall
-    /// clock went on. What is due by then comes with the next [`Run::go_on_until`], and what follows a message may come first.
-    pub(crate) fn restart(&mut self, off: Duration) {
-        let before = self.now;
-        self.now = before.later(off);
-        let restart = |engine: &mut Engine, flow: u32| {
-            let checkpoint = engine.checkpoint(flow, before);
-            let bytes = checkpoint.expect("it runs").to_bytes();
-            let checkpoint = Checkpoint::from_bytes(&bytes).expect("as written");
-            let mut effects = Vec::new();
-            *engine = Engine::new("test-device");
-            engine.add_restored(
-                self.graph.clone(),
-                Arc::new(checkpoint),
-                self.now,
-                &mut effects,
-            );
-            effects
-        };
-        let effects = restart(&mut self.engine, 0);
-        let of_twin = restart(&mut self.twin, self.twin_flow);
-        self.twin_flow = 0;
-        self.note(effects, of_twin);
-    }
-
     fn note(&mut self, effects: Vec<Effect>, of_twin: Vec<Effect>) {
         // As text, because NaN is not equal to itself.
         let (expected, found) = (format!("{effects:#?}"), format!("{of_twin:#?}"));

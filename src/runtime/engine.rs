@@ -18,14 +18,14 @@ mod tests;
 
 use std::any::Any;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::swap::Successor;
 pub(super) use self::swap::same_nodes;
 pub use self::swap::{Kept, Swap, Swapped, Whereabouts};
+use self::swap::{Successor, unsure_outputs};
 use crate::board::{Level, Pin};
 use crate::flow::Graph;
 use crate::message::{Message, NodeId, Value};
@@ -550,13 +550,15 @@ impl Flow {
 
     fn save(&self, now: Now) -> Checkpoint {
         let nodes = self.graph.nodes();
-        let nodes_and_slots = nodes.iter().zip(&self.slots);
+        let wires = self.graph.wires();
+        let nodes_and_slots = nodes.iter().zip(&self.slots).zip(wires);
         let names = nodes.iter().map(|node| node.name.clone()).collect();
         let remembered = with_names(names, || {
-            let remembered = nodes_and_slots.map(|(node, slot)| {
+            let remembered = nodes_and_slots.map(|((node, slot), wires)| {
                 let state = slot.node.save();
                 let remembered = Remembered {
                     print: node.print,
+                    wires,
                     // Without a state it starts anew, and asks anew: a tick would make each checkpoint another one.
                     wake: slot.wake.filter(|_| state.is_some()),
                     state,
@@ -581,14 +583,20 @@ impl Flow {
         now: Now,
         effects: &mut Effects,
     ) {
+        let unsure = match &from {
+            Some((checkpoint, Pause::Reload)) => unsure_outputs(&self.graph, checkpoint),
+            _ => HashSet::new(),
+        };
         for node in 0..self.slots.len() {
             let node =
                 NodeId(u16::try_from(node).expect("the checker limits a flow to 65,535 nodes"));
             let here = Address { flow: index, node };
             let before = effects.len();
             let resumed = match &from {
-                Some((checkpoint, pause)) => self.resume(here, checkpoint, *pause, now, effects),
-                None => Ok(false),
+                Some((checkpoint, pause)) if !unsure.contains(&node) => {
+                    self.resume(here, checkpoint, *pause, now, effects)
+                }
+                _ => Ok(false),
             };
             if let Err(error) = &resumed {
                 let reason = chain(error);

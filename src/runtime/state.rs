@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::message::{NodeId, Text, Timestamp};
@@ -140,6 +140,8 @@ impl Checkpoint {
 pub(super) struct Remembered {
     /// [`GraphNode::print`](crate::flow::GraphNode::print).
     pub(super) print: u32,
+    /// Stands for what it reads: nodes and ports, by name.
+    pub(super) wires: u32,
     pub(super) state: Option<State>,
     /// The wake-up that it had asked for, monotonic.
     pub(super) wake: Option<Duration>,
@@ -257,6 +259,7 @@ mod tests {
     fn a_checkpoint_survives_as_bytes_and_garbage_does_not() {
         let remembered = Remembered {
             print: 7,
+            wires: 8,
             state: Some(State::of(&[1, 2, 300])),
             wake: Some(Duration::from_millis(1_500)),
             is_failing: true,

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use super::{Engine, Entry, Flow, safe};
 use crate::board::{Level, Pin};
-use crate::flow::Graph;
+use crate::flow::{Graph, GraphNode};
 use crate::message::NodeId;
+use crate::nodes::Use;
 use crate::runtime::clock::Now;
 use crate::runtime::node::{Address, Effect, Effects};
 use crate::runtime::state::{Checkpoint, Pause};
@@ -327,6 +328,36 @@ impl Flow {
             .panicked
             .map(|(node, panic)| (node.and_then(place), panic));
     }
+}
+
+/// Outputs that may not go on as they were after a reload, because something before them begins anew or is wired differently:
+/// an interlock that begins anew takes everything to be off, and a pin that stayed on behind it would prove it wrong. They begin
+/// at their safe level.
+pub(super) fn unsure_outputs(graph: &Graph, checkpoint: &Checkpoint) -> HashSet<NodeId> {
+    let nodes = graph.nodes();
+    let is_as_it_was = |(node, wires): (&GraphNode, u32)| {
+        let remembered = checkpoint.nodes.get(&node.name);
+        remembered.is_some_and(|it| it.print == node.print && it.wires == wires)
+    };
+    let mut is_unsure = vec![false; nodes.len()];
+    let changed = nodes.iter().zip(graph.wires()).map(is_as_it_was);
+    let changed = changed
+        .enumerate()
+        .filter(|(_, is_as_it_was)| !is_as_it_was);
+    let mut open: Vec<usize> = changed.map(|(place, _)| place).collect();
+    while let Some(place) = open.pop() {
+        if !std::mem::replace(&mut is_unsure[place], true) {
+            let readers = nodes[place].readers.iter().flatten();
+            open.extend(readers.map(|reader| usize::from(reader.0)));
+        }
+    }
+    let uses = graph
+        .uses()
+        .filter(|(_, needed)| matches!(needed, Use::Output { .. }));
+    let outputs = uses.map(|(output, _)| output);
+    outputs
+        .filter(|output| is_unsure[usize::from(output.0)])
+        .collect()
 }
 
 /// For each node of a graph, that of the same name in another one.

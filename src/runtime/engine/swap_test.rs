@@ -366,6 +366,34 @@ fn kept_outputs_are_not_touched_and_those_that_go_are_safe() {
     assert_eq!(driven(&effects), ["GPIO17 low", "GPIO19 low"]);
 }
 
+/// An interlock that begins anew takes all to be off; a pin that stayed on behind it would let two be on at once.
+#[test]
+fn outputs_behind_what_has_changed_begin_safe_and_no_others() {
+    let flow = |pause: &str, first: &str| {
+        graph(&format!(
+            "[nodes.a]\ntype = 'catch'\nnodes = []\n[nodes.b]\ntype = 'catch'\nnodes = []\n\
+             [nodes.lock]\ntype = 'interlock'\nfrom = ['a', 'b']\ninputs = ['a', 'b']\npause = '{pause}'\n\
+             [nodes.same]\ntype = 'where'\nfrom = 'lock.{first}'\nwhen = 'true'\n\
+             [nodes.one]\ntype = 'gpio out'\nfrom = 'same'\npin = 5\n\
+             [nodes.two]\ntype = 'gpio out'\nfrom = 'lock.b'\npin = 6\n\
+             [nodes.other]\ntype = 'gpio out'\nfrom = 'a'\npin = 7\n"
+        ))
+    };
+    let check = |new: Arc<Graph>, expected: &[&str]| {
+        let mut bench = Bench::new();
+        let old = bench.add(flow("1s", "a"));
+        for node in ["one", "other"] {
+            bench.send(bench.address(old, node), true);
+        }
+        let (_, effects) = bench.replace(old, new);
+        assert_eq!(driven(&effects), expected);
+    };
+    check(flow("1s", "a"), &[]);
+    check(flow("2s", "a"), &["GPIO5 low", "GPIO6 low"]);
+    // Only the wire to `same` is another one.
+    check(flow("1s", "b"), &["GPIO5 low"]);
+}
+
 #[test]
 fn pins_that_change_their_flow_are_driven_by_the_new_one_only() {
     let mut bench = Bench::new();
