@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::keyed::Keyed;
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, excerpt};
+use crate::runtime::state::Pause;
 
 /// The typical size of a computed number as JSON, in bytes: it has all the digits that a double has.
 pub(super) const COMPUTED_BYTES: f64 = 18.0;
@@ -45,14 +47,37 @@ pub(super) const FUTURE: Duration = Duration::from_secs(60);
 /// A time that is not ahead of now, or a failure.
 #[inline]
 pub(super) fn present_or_fail(time: Timestamp, cx: &mut Context<'_>) -> Option<()> {
-    let now = cx.now().wall;
-    if time.saturating_since(now) <= FUTURE {
+    if !is_ahead(time, cx) {
         return Some(());
     }
+    let now = cx.now().wall;
     cx.fail(format!(
         "the message's time, {time}, is in the future: it is {now} now"
     ));
     None
+}
+
+#[inline]
+fn is_ahead(time: Timestamp, cx: &Context<'_>) -> bool {
+    time.saturating_since(cx.now().wall) > FUTURE
+}
+
+/// After a restart, whether what was kept of this time is of no use: it is ahead of now, for a Pi without a clock battery may start
+/// with an older time than it stopped with, and until the clock is set all that follows would fail for not being later.
+pub(super) fn is_out_of_time(time: Timestamp, pause: Pause, cx: &Context<'_>) -> bool {
+    pause == Pause::Restart && is_ahead(time, cx)
+}
+
+/// Forgets the last readings that are [of no use](is_out_of_time).
+pub(super) fn forget_out_of_time<T>(
+    last: &mut Keyed<Option<T>>,
+    time_of: impl Fn(&T) -> Timestamp,
+    pause: Pause,
+    cx: &Context<'_>,
+) {
+    for (_, last) in last.iter_mut() {
+        last.take_if(|last| is_out_of_time(time_of(last), pause, cx));
+    }
 }
 
 /// Where live time stands against monotonic time. It changes only when the clock is set: a Pi starts with an old time, and is

@@ -1,8 +1,9 @@
 //! What nodes with timers share: a time at which something is due for each of several keys, and one wake-up for all of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
@@ -43,7 +44,8 @@ impl Stretch {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Deadlines {
     in_order: BTreeSet<(Duration, Text)>,
-    by_key: HashMap<Text, Duration>,
+    /// In an order that the same history makes the same, so that states of it are equal.
+    by_key: IndexMap<Text, Duration>,
 }
 
 impl Deadlines {
@@ -57,7 +59,7 @@ impl Deadlines {
     }
 
     pub(super) fn cancel(&mut self, key: &Text, cx: &mut Context<'_>) {
-        if let Some(at) = self.by_key.remove(key) {
+        if let Some(at) = self.by_key.swap_remove(key) {
             self.in_order.remove(&(at, key.clone()));
         }
         self.ask_for_wake(cx);
@@ -71,7 +73,7 @@ impl Deadlines {
         let due = is_due.then(|| self.in_order.pop_first()).flatten();
         let due = due.map(|(_, key)| key);
         if let Some(key) = &due {
-            self.by_key.remove(key);
+            self.by_key.swap_remove(key);
         }
         self.ask_for_wake(cx);
         due
