@@ -8,8 +8,10 @@ use crate::board::{Level, Pin, Pull};
 use crate::flow::estimate::Load;
 use crate::message::{Message, Text, Timestamp, Value};
 use crate::runtime::node::{Context, Input, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
-/// Sends the level of a pin, 0 or 1: once at the start and at each edge.
+/// Sends the level of a pin, 0 or 1: once at the start and at each edge. After a reload of the flow, only if it is another one than was
+/// sent last.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct GpioIn {
     /// The pin's BCM (GPIO) number, 0 to 27; not its place on the header.
@@ -51,7 +53,11 @@ from = "door"
             .topic
             .as_deref()
             .map_or_else(|| site.own_topic(), Into::into);
-        Ok(Box::new(Contact { topic, last: None }))
+        Ok(Box::new(Contact {
+            topic,
+            last: None,
+            is_reloaded: false,
+        }))
     }
 }
 
@@ -59,6 +65,17 @@ struct Contact {
     topic: Text,
     /// What was sent last.
     last: Option<(Timestamp, Level)>,
+    /// Whether the level that comes next is news only if it is another one.
+    is_reloaded: bool,
+}
+
+impl Contact {
+    fn is_known(&self, time: Timestamp, level: Level) -> bool {
+        self.last.is_some_and(|(last_time, last_level)| {
+            // The level at the start may be that of an edge which comes by itself too.
+            last_level == level && (self.is_reloaded || last_time == time)
+        })
+    }
 }
 
 impl Node for Contact {
@@ -66,13 +83,31 @@ impl Node for Contact {
         cx.read_level();
     }
 
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        if pause == Pause::Reload {
+            self.last = state.read()?;
+            self.is_reloaded = true;
+        }
+        self.start(cx);
+        Ok(())
+    }
+
     fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
 
     fn input(&mut self, input: Input, cx: &mut Context<'_>) {
         match input {
-            // The level at the start may be that of an edge which comes by itself too.
-            Input::Edge { time, level } if self.last == Some((time, level)) => {}
+            Input::Edge { time, level } if self.is_known(time, level) => self.is_reloaded = false,
             Input::Edge { time, level } => {
+                self.is_reloaded = false;
                 self.last = Some((time, level));
                 let level = if level == Level::High { 1.0 } else { 0.0 };
                 cx.originate(self.topic.clone(), Value::Number(level), time);
