@@ -133,6 +133,8 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Message, NodeId, Timestamp};
     use crate::nodes::testing::{Run, check_problems, run_node_json};
 
@@ -165,6 +167,21 @@ mod tests {
             run_node_json("type = 'delay'\nby = '1h'", r#"[3, null, "x", {"a":[1]}]"#),
             ["3", "null", "\"x\"", "{\"a\":[1]}"]
         );
+    }
+
+    #[test]
+    fn time_goes_on_while_the_device_is_off_and_what_is_overdue_goes_at_the_start() {
+        let mut run = Run::new("type = 'delay'\nby = '5s'");
+        run.deliver(ms(0), 1.0.into());
+        run.go_on_until(ms(3_000));
+        run.deliver(ms(0), 2.0.into());
+        run.restart(Duration::from_secs(3));
+        run.go_on_until(ms(6_000));
+        assert_eq!(run.sent, ["1"]);
+        run.go_on_until(ms(7_999));
+        assert_eq!(run.sent, ["1"]);
+        run.go_on_until(ms(8_000));
+        assert_eq!(run.sent, ["1", "2"]);
     }
 
     #[test]

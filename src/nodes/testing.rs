@@ -8,6 +8,7 @@ use crate::message::{Message, Timestamp, Value};
 use crate::runtime::Now;
 use crate::runtime::engine::{Engine, Event};
 use crate::runtime::node::{Address, Effect};
+use crate::runtime::state::Checkpoint;
 
 /// A graph from a flow's text, which must be valid.
 pub(crate) fn graph(text: &str) -> Arc<Graph> {
@@ -236,6 +237,31 @@ impl Run {
         let twin_next = self.twin.next_wake().filter(|next| *next <= end);
         assert_eq!(twin_next, None, "after a reload there is one more wake-up");
         self.now = self.now.later(end.saturating_sub(self.now.mono));
+    }
+
+    /// Stops the flow and starts it again from its checkpoint, as another process does after the device was off for so long. The wall
+    /// clock went on. What is due by then comes with the next [`Run::go_on_until`], and what follows a message may come first.
+    pub(crate) fn restart(&mut self, off: Duration) {
+        let before = self.now;
+        self.now = before.later(off);
+        let restart = |engine: &mut Engine, flow: u32| {
+            let checkpoint = engine.checkpoint(flow, before);
+            let bytes = checkpoint.expect("it runs").to_bytes();
+            let checkpoint = Checkpoint::from_bytes(&bytes).expect("as written");
+            let mut effects = Vec::new();
+            *engine = Engine::new("test-device");
+            engine.add_restored(
+                self.graph.clone(),
+                Arc::new(checkpoint),
+                self.now,
+                &mut effects,
+            );
+            effects
+        };
+        let effects = restart(&mut self.engine, 0);
+        let of_twin = restart(&mut self.twin, self.twin_flow);
+        self.twin_flow = 0;
+        self.note(effects, of_twin);
     }
 
     fn note(&mut self, effects: Vec<Effect>, of_twin: Vec<Effect>) {
