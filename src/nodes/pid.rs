@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gpio_out::too_short;
 use super::range::Ends;
-use super::series::{is_out_of_time, present_or_fail};
+use super::series::{is_ahead, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -222,7 +222,7 @@ impl Remembered {
         };
         let away = cx.now().wall.saturating_since(time);
         let is_missed = self.interval.is_none_or(|interval| away > interval);
-        (pause == Pause::Restart && is_missed) || is_out_of_time(time, pause, cx)
+        (pause == Pause::Restart && is_missed) || is_ahead(time, pause, cx)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::series::{
-    COMPUTED_BYTES, ClockSetting, finite_or_fail, forget_out_of_time, later_or_fail, level_or_fail,
+    COMPUTED_BYTES, ClockSetting, finite_or_fail, forget_ahead, later_or_fail, level_or_fail,
     present_or_fail,
 };
 use super::{BuildError, Definition, Problem, Surroundings};
@@ -208,7 +208,7 @@ impl Node for Readings {
         cx: &mut Context<'_>,
     ) -> Result<(), StateError> {
         self.last = state.read()?;
-        forget_out_of_time(&mut self.last, |reading| reading.time, pause, cx);
+        forget_ahead(&mut self.last, |reading| reading.time, pause, cx);
         Ok(())
     }
 
@@ -279,7 +279,7 @@ impl Node for Pulses {
         cx: &mut Context<'_>,
     ) -> Result<(), StateError> {
         self.last = state.read()?;
-        forget_out_of_time(&mut self.last, |pulse| pulse.time, pause, cx);
+        forget_ahead(&mut self.last, |pulse| pulse.time, pause, cx);
         self.is_waiting = self.last.iter_mut().any(|(_, pulse)| pulse.is_some());
         Ok(())
     }

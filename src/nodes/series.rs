@@ -47,36 +47,31 @@ pub(super) const FUTURE: Duration = Duration::from_secs(60);
 /// A time that is not ahead of now, or a failure.
 #[inline]
 pub(super) fn present_or_fail(time: Timestamp, cx: &mut Context<'_>) -> Option<()> {
-    if !is_ahead(time, cx) {
+    let now = cx.now().wall;
+    if time.saturating_since(now) <= FUTURE {
         return Some(());
     }
-    let now = cx.now().wall;
     cx.fail(format!(
         "the message's time, {time}, is in the future: it is {now} now"
     ));
     None
 }
 
-#[inline]
-fn is_ahead(time: Timestamp, cx: &Context<'_>) -> bool {
-    time.saturating_since(cx.now().wall) > FUTURE
+/// Whether a remembered reading lies ahead of the clock because of a restart: a Pi begins with an old time. It is forgotten, or
+/// all that follow would fail, for not being later, until the clock is set; it may never be.
+pub(super) fn is_ahead(time: Timestamp, pause: Pause, cx: &Context<'_>) -> bool {
+    pause == Pause::Restart && time > cx.now().wall
 }
 
-/// After a restart, whether what was kept of this time is of no use: it is ahead of now, for a Pi without a clock battery may start
-/// with an older time than it stopped with, and until the clock is set all that follows would fail for not being later.
-pub(super) fn is_out_of_time(time: Timestamp, pause: Pause, cx: &Context<'_>) -> bool {
-    pause == Pause::Restart && is_ahead(time, cx)
-}
-
-/// Forgets the last readings that are [of no use](is_out_of_time).
-pub(super) fn forget_out_of_time<T>(
+/// Forgets the last readings that [lie ahead](is_ahead).
+pub(super) fn forget_ahead<T>(
     last: &mut Keyed<Option<T>>,
     time_of: impl Fn(&T) -> Timestamp,
     pause: Pause,
     cx: &Context<'_>,
 ) {
     for (_, last) in last.iter_mut() {
-        last.take_if(|last| is_out_of_time(time_of(last), pause, cx));
+        last.take_if(|last| is_ahead(time_of(last), pause, cx));
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{forget_out_of_time, give_reason, later_or_fail, present_or_fail};
+use super::series::{forget_ahead, give_reason, later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp};
@@ -106,7 +106,7 @@ impl Node for RateLimit {
         cx: &mut Context<'_>,
     ) -> Result<(), StateError> {
         self.last = state.read()?;
-        forget_out_of_time(&mut self.last, |(time, _)| *time, pause, cx);
+        forget_ahead(&mut self.last, |(time, _)| *time, pause, cx);
         Ok(())
     }
 

@@ -6,9 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{
-    COMPUTED_BYTES, finite_or_fail, forget_out_of_time, later_or_fail, present_or_fail,
-};
+use super::series::{COMPUTED_BYTES, finite_or_fail, forget_ahead, later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -122,7 +120,7 @@ impl Node for Average {
     ) -> Result<(), StateError> {
         self.last = state.read()?;
         if matches!(self.share, Share::Time(_)) {
-            forget_out_of_time(&mut self.last, |(time, _)| *time, pause, cx);
+            forget_ahead(&mut self.last, |(time, _)| *time, pause, cx);
         }
         Ok(())
     }

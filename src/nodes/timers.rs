@@ -1,10 +1,9 @@
 //! What nodes with timers share: a time at which something is due for each of several keys, and one wake-up for all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Problem;
 use crate::flow::options::Span;
@@ -41,11 +40,10 @@ impl Stretch {
 }
 
 /// When something is due for each key. Whoever uses it bounds the number of keys, and asks for no wake-up besides.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct Deadlines {
     in_order: BTreeSet<(Duration, Text)>,
-    /// In an order that the same history makes the same, so that states of it are equal.
-    by_key: IndexMap<Text, Duration>,
+    by_key: HashMap<Text, Duration>,
 }
 
 impl Deadlines {
@@ -59,7 +57,7 @@ impl Deadlines {
     }
 
     pub(super) fn cancel(&mut self, key: &Text, cx: &mut Context<'_>) {
-        if let Some(at) = self.by_key.swap_remove(key) {
+        if let Some(at) = self.by_key.remove(key) {
             self.in_order.remove(&(at, key.clone()));
         }
         self.ask_for_wake(cx);
@@ -73,7 +71,7 @@ impl Deadlines {
         let due = is_due.then(|| self.in_order.pop_first()).flatten();
         let due = due.map(|(_, key)| key);
         if let Some(key) = &due {
-            self.by_key.swap_remove(key);
+            self.by_key.remove(key);
         }
         self.ask_for_wake(cx);
         due
@@ -84,5 +82,23 @@ impl Deadlines {
             Some((at, _)) => cx.wake_at(*at),
             None => cx.cancel_wake(),
         }
+    }
+}
+
+/// In order; the rest follows from that.
+impl Serialize for Deadlines {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.in_order.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Deadlines {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Deadlines, D::Error> {
+        let in_order = BTreeSet::<(Duration, Text)>::deserialize(deserializer)?;
+        let by_key = in_order.iter().map(|(at, key)| (key.clone(), *at));
+        Ok(Deadlines {
+            by_key: by_key.collect(),
+            in_order,
+        })
     }
 }
