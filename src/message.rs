@@ -111,14 +111,21 @@ impl fmt::Display for Value {
     }
 }
 
-/// Whole numbers up to 2^53 are written without a fraction, as JavaScript writes them.
+/// Whole numbers up to 2^53 are written without a fraction, as JavaScript writes them. In formats that are not for people -0
+/// keeps its sign.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         const EXACT: f64 = 9_007_199_254_740_992.0;
         match self {
             Value::Null => serializer.serialize_unit(),
             Value::Bool(level) => serializer.serialize_bool(*level),
-            Value::Number(number) if number.fract() == 0.0 && number.abs() <= EXACT => {
+            Value::Number(number)
+                if number.fract() == 0.0
+                    && number.abs() <= EXACT
+                    && (number.is_sign_positive()
+                        || *number != 0.0
+                        || serializer.is_human_readable()) =>
+            {
                 serializer.serialize_i64(*number as i64)
             }
             Value::Number(number) => serializer.serialize_f64(*number),

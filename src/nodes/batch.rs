@@ -4,7 +4,7 @@ use std::mem;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::bounds::{MOST_PARTS, Size};
 use super::keyed::Keyed;
@@ -13,6 +13,7 @@ use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Collects messages, per topic, and sends their payloads as one list: after `count` messages, or each `every`, or whichever
 /// comes first.
@@ -131,9 +132,7 @@ topic = "sites/{device}/cold-store/readings"
             overlap: self.overlap,
             every: self.every.map(|every| every.0),
             items: self.items,
-            topics: Keyed::default(),
-            size: Size::default(),
-            is_waiting: false,
+            collection: Collection::default(),
         }))
     }
 }
@@ -143,6 +142,11 @@ struct Collector {
     overlap: usize,
     every: Option<Duration>,
     items: Items,
+    collection: Collection,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Collection {
     topics: Keyed<Collected>,
     /// Of what is collected for all topics.
     size: Size,
@@ -151,7 +155,7 @@ struct Collector {
 }
 
 /// What came on one topic.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Collected {
     items: Vec<(Value, Size)>,
     /// The last message, without its payload.
@@ -159,47 +163,57 @@ struct Collected {
 }
 
 impl Node for Collector {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.collection))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.collection = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let item = match self.items {
             Items::Payload => mem::take(&mut message.payload),
             Items::Message => whole(message),
         };
-        let size = Size::of(&item).and_then(|size| Ok((size, self.size.plus(size)?)));
+        let size = Size::of(&item).and_then(|size| Ok((size, self.collection.size.plus(size)?)));
         let (size, together) = match size {
             Ok(size) => size,
             Err(reason) => return cx.fail(reason),
         };
-        let Some(collected) = self
-            .topics
-            .get_or_fail(&message.topic, cx, Collected::default)
+        let Some(collected) =
+            self.collection
+                .topics
+                .get_or_fail(&message.topic, cx, Collected::default)
         else {
             return;
         };
-        self.size = together;
+        self.collection.size = together;
         collected.items.push((item, size));
         if collected.items.len() >= self.count {
             let (payload, freed) = collected.take(self.overlap);
-            self.size = self.size.minus(freed);
+            self.collection.size = self.collection.size.minus(freed);
             message.payload = payload;
             parts::leave_whole(message);
             return cx.pass(0);
         }
         message.payload = Value::Null;
         collected.last = Some(message.clone());
-        if let Some(every) = self.every.filter(|_| !self.is_waiting) {
-            self.is_waiting = true;
+        if let Some(every) = self.every.filter(|_| !self.collection.is_waiting) {
+            self.collection.is_waiting = true;
             cx.wake_at(cx.now().mono.saturating_add(every));
         }
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        self.is_waiting = false;
-        for (_, collected) in self.topics.iter_mut() {
+        self.collection.is_waiting = false;
+        for (_, collected) in self.collection.topics.iter_mut() {
             let Some(last) = collected.last.take() else {
                 continue;
             };
             let (payload, freed) = collected.take(0);
-            self.size = self.size.minus(freed);
+            self.collection.size = self.collection.size.minus(freed);
             cx.emit(0, parts::whole(last, payload));
         }
     }

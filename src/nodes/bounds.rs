@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::Value;
 
 /// Items or rows into which one message may be taken apart, and messages that are put together into one.
@@ -22,7 +24,7 @@ pub(super) fn check_size(value: &Value) -> Result<(), String> {
 }
 
 /// How large a payload is, or several together.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Size {
     values: usize,
     bytes: usize,

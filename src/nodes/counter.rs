@@ -1,7 +1,7 @@
 //! `counter`: counts messages, edges or what they carry.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::series::{finite_or_fail, level_or_fail};
@@ -10,6 +10,7 @@ use crate::flow::estimate::Load;
 use crate::flow::script::{Compiled, Expression};
 use crate::message::{Message, NodeId, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Counts messages, per topic, and sends the total with each one that counts; the others end here.
 ///
@@ -130,7 +131,7 @@ struct Totals {
     counts: Keyed<Count>,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Count {
     total: f64,
     /// The last level of the topic, where edges are counted.
@@ -138,6 +139,15 @@ struct Count {
 }
 
 impl Node for Totals {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.counts))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.counts = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if self.reset == Some(message.source) {
             if message.payload.as_level() != Some(false) {

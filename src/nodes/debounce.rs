@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::timers::{self, Deadlines, Stretch};
@@ -12,6 +12,7 @@ use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::Message;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends one message for a burst of them, per topic: a contact bounces, and what reads it sees one edge.
 ///
@@ -69,8 +70,7 @@ topic = "sites/{device}/cold-store/door"
         Ok(match self.edge {
             Edge::Trailing => Box::new(Trailing {
                 quiet,
-                last: Keyed::default(),
-                deadlines: Deadlines::default(),
+                bursts: Bursts::default(),
             }),
             Edge::Leading => Box::new(Leading {
                 quiet,
@@ -82,26 +82,40 @@ topic = "sites/{device}/cold-store/door"
 
 struct Trailing {
     quiet: Duration,
+    bursts: Bursts,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Bursts {
     /// The last message of a burst that goes on, per topic, and the quiet behind it.
     last: Keyed<Option<Stretch>>,
     deadlines: Deadlines,
 }
 
 impl Node for Trailing {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.bursts))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.bursts = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
-        let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
+        let Some(last) = self.bursts.last.get_or_fail(&message.topic, cx, || None) else {
             return;
         };
         if let Some(burst) = last.take_if(|burst| burst.was_over(message, cx)) {
             cx.emit(0, burst.first);
         }
         let quiet = last.insert(Stretch::new(message, self.quiet, cx));
-        self.deadlines.set(&message.topic, quiet.end, cx);
+        self.bursts.deadlines.set(&message.topic, quiet.end, cx);
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        let topic = self.deadlines.take_due(cx);
-        let last = topic.and_then(|topic| self.last.get_mut(&topic)?.take());
+        let topic = self.bursts.deadlines.take_due(cx);
+        let last = topic.and_then(|topic| self.bursts.last.get_mut(&topic)?.take());
         if let Some(burst) = last {
             cx.emit(0, burst.first);
         }
@@ -115,6 +129,15 @@ struct Leading {
 }
 
 impl Node for Leading {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.quiet_from))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.quiet_from = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let now = cx.now().mono;
         let Some(quiet_from) = self.quiet_from.get_or_fail(&message.topic, cx, || now) else {

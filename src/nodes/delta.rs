@@ -9,6 +9,7 @@ use super::{BuildError, Definition, Surroundings};
 use crate::flow::estimate::Load;
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends the difference between a number and the one before it on its topic, in the order in which they come.
 ///
@@ -52,6 +53,15 @@ struct Differences {
 }
 
 impl Node for Differences {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.last = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;

@@ -1,13 +1,14 @@
 //! `ewma`: readings judged by an exponentially weighted moving average.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::zscore::{Verdict, problem_with_threshold, reading_or_fail, three};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::message::Message;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Judges readings by their exponentially weighted moving average: a control chart. Per topic.
 ///
@@ -145,7 +146,7 @@ struct MovingTarget {
     topics: Keyed<Moments>,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Moments {
     count: u64,
     mean: f64,
@@ -165,6 +166,15 @@ impl Moments {
 }
 
 impl Node for MovingTarget {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.topics))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.topics = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = reading_or_fail(message, cx) else {
             return;
@@ -195,6 +205,15 @@ struct FixedTarget {
 }
 
 impl Node for FixedTarget {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.means))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.means = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = reading_or_fail(message, cx) else {
             return;

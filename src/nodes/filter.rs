@@ -10,6 +10,7 @@ use super::keyed::Keyed;
 use super::{BuildError, Definition, Surroundings};
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Passes a message on only when its payload differs from the last one passed, per topic (report by exception).
 ///
@@ -104,21 +105,43 @@ from = "changes"
 struct Exceptions {
     deadband: Deadband,
     /// The last payload passed, per topic.
-    last: Keyed<Option<Value>>,
+    last: Keyed<Value>,
 }
 
 impl Node for Exceptions {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    /// After a restart those that read it do not have what was passed last: an output is at its safe level, and other payloads may
+    /// have been passed since the state was taken.
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        _: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        if pause == Pause::Reload {
+            self.last = state.read()?;
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
-        let Some(last) = self.last.get_or_fail(&message.topic, cx, || None) else {
+        let mut is_first = false;
+        let first = || {
+            is_first = true;
+            message.payload.clone()
+        };
+        let Some(last) = self.last.get_or_fail(&message.topic, cx, first) else {
             return;
         };
-        let is_passed = last
-            .as_ref()
-            .is_none_or(|last| self.deadband.is_exceeded(last, &message.payload));
-        if is_passed {
-            *last = Some(message.payload.clone());
-            cx.pass(0);
+        if self.deadband.is_exceeded(last, &message.payload) {
+            *last = message.payload.clone();
+        } else if !is_first {
+            return;
         }
+        cx.pass(0);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::flow::file::is_node_name;
 use crate::flow::script::{self, FunctionBody};
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Runs JavaScript for each message, for what no other node does; the common ones need none, and are much faster.
 ///
@@ -209,6 +210,23 @@ struct Running {
 }
 
 impl Node for Running {
+    fn save(&self) -> Option<State> {
+        let state = self.function.state();
+        Some(State::of(&state.map_err(|error| error.to_string())))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, cx: &mut Context<'_>) -> Result<(), StateError> {
+        let state: Result<Value, String> = state.read()?;
+        let set = state.and_then(|state| {
+            let set = self.function.set_state(&state);
+            set.map_err(|error| error.to_string())
+        });
+        if let Err(reason) = set {
+            cx.fail(format!("`state` is as at the start again: {reason}"));
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         match self.function.call(message, cx.now().wall) {
             Ok(sent) => {

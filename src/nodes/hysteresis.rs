@@ -7,6 +7,7 @@ use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Is on once the payload rises above one limit, and off once it falls below another: a thermostat.
 ///
@@ -73,6 +74,15 @@ struct Switch {
 }
 
 impl Node for Switch {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.is_on))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.is_on = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;

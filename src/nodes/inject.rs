@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::sampler::{next_tick, too_fast};
 use super::schedule::{Schedule, Zone};
@@ -12,6 +12,7 @@ use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, Text, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends a message every so often, the first one after that time; or at times of day, by a schedule.
 ///
@@ -116,7 +117,7 @@ from = ["tick", "heating"]
             (Some(schedule), _) => Box::new(Timetable {
                 schedule: schedule.clone(),
                 zone: self.zone(),
-                next: None,
+                look: Look::default(),
                 content,
             }),
             (None, every) => Box::new(Ticker {
@@ -182,6 +183,15 @@ impl Node for Ticker {
         cx.wake_at(self.next);
     }
 
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.next))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.next = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
 
     fn wake(&mut self, cx: &mut Context<'_>) {
@@ -199,21 +209,28 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 struct Timetable {
     schedule: Schedule,
     zone: Zone,
+    look: Look,
+    content: Content,
+}
+
+/// What the last look at the wall clock told.
+#[derive(Default, Serialize, Deserialize)]
+struct Look {
+    at: Timestamp,
     /// The wall-clock time of the next message, if there is one.
     next: Option<Timestamp>,
-    content: Content,
 }
 
 impl Timetable {
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now();
-        self.next = self.schedule.next_after(now.wall, &self.zone);
+        self.look.next = self.schedule.next_after(cx.now().wall, &self.zone);
         self.ask_for_wake(cx);
     }
 
-    fn ask_for_wake(&self, cx: &mut Context<'_>) {
+    fn ask_for_wake(&mut self, cx: &mut Context<'_>) {
         let now = cx.now();
-        if let Some(next) = self.next {
+        self.look.at = now.wall;
+        if let Some(next) = self.look.next {
             cx.wake_at(now.mono_at(next).min(now.mono + LOOK_EVERY));
         }
     }
@@ -224,11 +241,24 @@ impl Node for Timetable {
         self.look_ahead(cx);
     }
 
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.look))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, cx: &mut Context<'_>) -> Result<(), StateError> {
+        self.look = state.read()?;
+        // What was sent already is not sent again when the clock comes round to it, but a clock that may never get there counts.
+        if self.look.at.saturating_since(cx.now().wall) > LATEST {
+            self.look_ahead(cx);
+        }
+        Ok(())
+    }
+
     fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
 
     fn wake(&mut self, cx: &mut Context<'_>) {
         let now = cx.now().wall;
-        let Some(next) = self.next else { return };
+        let Some(next) = self.look.next else { return };
         if now < next {
             return self.ask_for_wake(cx);
         }

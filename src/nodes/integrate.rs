@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
-use super::series::{COMPUTED_BYTES, ClockSetting, finite_or_fail, later_or_fail, present_or_fail};
+use super::series::{
+    COMPUTED_BYTES, ClockSetting, finite_or_fail, is_ahead, later_or_fail, present_or_fail,
+};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, NodeId, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Adds a rate up over event time, per topic, and sends the total with each reading: W to kWh, litres per minute to litres.
 ///
@@ -126,13 +129,13 @@ struct Integrals {
     totals: Keyed<Total>,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Total {
     total: f64,
     last: Option<Reading>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Reading {
     time: Timestamp,
     rate: f64,
@@ -140,6 +143,23 @@ struct Reading {
 }
 
 impl Node for Integrals {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.totals))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.totals = state.read()?;
+        for (_, total) in self.totals.iter_mut() {
+            total.last.take_if(|last| is_ahead(last.time, pause, cx));
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if self.reset == Some(message.source) {
             if message.payload.as_level() != Some(false) {

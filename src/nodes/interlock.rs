@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, NodeId, Text, Value};
 use crate::runtime::node::{Context, Node, excerpt};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Lets at most one of several requests be on: open and close of a motor, heating and cooling.
 ///
@@ -121,30 +122,40 @@ pin = 6
     }
 
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
-        let requests = self.inputs.iter().map(|name| Request {
-            from: site.input(name),
+        let inputs: Vec<NodeId> = self.inputs.iter().map(|name| site.input(name)).collect();
+        let request = Request {
             topic: site.own_topic(),
             since: None,
-        });
+        };
         Ok(Box::new(OneAtATime {
-            requests: requests.collect(),
-            requested: 0,
             pause: self.pause.0,
             on_conflict: self.on_conflict,
-            on: None,
-            last_on: None,
-            free_at: Duration::ZERO,
+            situation: Situation {
+                requests: vec![request; inputs.len()],
+                requested: 0,
+                on: None,
+                last_on: None,
+                free_at: Duration::ZERO,
+            },
+            inputs,
         }))
     }
 }
 
 struct OneAtATime {
     /// By port.
+    inputs: Vec<NodeId>,
+    pause: Duration,
+    on_conflict: OnConflict,
+    situation: Situation,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Situation {
+    /// By port.
     requests: Vec<Request>,
     /// Requests so far, to tell earlier from later.
     requested: u64,
-    pause: Duration,
-    on_conflict: OnConflict,
     /// The port that is on.
     on: Option<usize>,
     /// The port that was on last.
@@ -153,8 +164,8 @@ struct OneAtATime {
     free_at: Duration,
 }
 
+#[derive(Clone, Serialize, Deserialize)]
 struct Request {
-    from: NodeId,
     /// The topic of its last message.
     topic: Text,
     /// While it is requested: its number among all requests.
@@ -165,6 +176,7 @@ impl OneAtATime {
     /// The port that should be on.
     fn wanted(&self) -> Option<usize> {
         let requested = self
+            .situation
             .requests
             .iter()
             .enumerate()
@@ -182,29 +194,31 @@ impl OneAtATime {
     fn settle(&mut self, cx: &mut Context<'_>) {
         let now = cx.now().mono;
         let wanted = self.wanted();
-        if self.on.is_some() && self.on != wanted {
-            self.last_on = self.on.take();
-            self.free_at = now.saturating_add(self.pause);
+        if self.situation.on.is_some() && self.situation.on != wanted {
+            self.situation.last_on = self.situation.on.take();
+            self.situation.free_at = now.saturating_add(self.pause);
         }
-        if self.on.is_none() && (now >= self.free_at || self.last_on == wanted) {
-            self.on = wanted;
+        if self.situation.on.is_none()
+            && (now >= self.situation.free_at || self.situation.last_on == wanted)
+        {
+            self.situation.on = wanted;
         }
-        if self.on == wanted {
+        if self.situation.on == wanted {
             cx.cancel_wake();
         } else {
-            cx.wake_at(self.free_at);
+            cx.wake_at(self.situation.free_at);
         }
     }
 
     /// Settles, and sends what has changed and the state of the input whose message came: off before on.
     fn settle_and_send(&mut self, came: Option<(usize, &Message)>, cx: &mut Context<'_>) {
-        let before = self.on;
+        let before = self.situation.on;
         self.settle(cx);
         let own = came.map(|(port, _)| port);
-        let went_off = before.filter(|_| before != self.on);
-        let went_on = self.on.filter(|_| before != self.on);
-        let own_off = own.filter(|_| own != self.on && own != went_off);
-        let own_on = own.filter(|_| own == self.on && own != went_on);
+        let went_off = before.filter(|_| before != self.situation.on);
+        let went_on = self.situation.on.filter(|_| before != self.situation.on);
+        let own_off = own.filter(|_| own != self.situation.on && own != went_off);
+        let own_on = own.filter(|_| own == self.situation.on && own != went_on);
         let states = [
             (went_off, false),
             (own_off, false),
@@ -219,10 +233,10 @@ impl OneAtATime {
                     ..message.clone()
                 },
                 other => Message {
-                    topic: self.requests[port].topic.clone(),
+                    topic: self.situation.requests[port].topic.clone(),
                     payload: Value::Bool(state),
                     time: other.map_or(cx.now().wall, |(_, message)| message.time),
-                    source: self.requests[port].from,
+                    source: self.inputs[port],
                     headers: None,
                 },
             };
@@ -233,7 +247,28 @@ impl OneAtATime {
 
 impl Node for OneAtATime {
     fn start(&mut self, cx: &mut Context<'_>) {
-        self.free_at = cx.now().mono.saturating_add(self.pause);
+        self.situation.free_at = cx.now().mono.saturating_add(self.pause);
+    }
+
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.situation))
+    }
+
+    /// After a restart nothing goes on from memory: a request may have ended since, and what ran last may not be what is remembered.
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        match pause {
+            Pause::Reload => self.situation = state.read()?,
+            Pause::Restart => {
+                cx.cancel_wake();
+                self.start(cx);
+            }
+        }
+        Ok(())
     }
 
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
@@ -244,21 +279,21 @@ impl Node for OneAtATime {
             ));
             return;
         };
-        let requests = self.requests.iter();
-        let Some(port) = requests
-            .clone()
-            .position(|request| request.from == message.source)
+        let Some(port) = self
+            .inputs
+            .iter()
+            .position(|input| *input == message.source)
         else {
             cx.fail("the message is from a node that is not among `inputs`");
             return;
         };
-        let request = &mut self.requests[port];
+        let request = &mut self.situation.requests[port];
         request.topic = message.topic.clone();
         if !level {
             request.since = None;
         } else if request.since.is_none() {
-            self.requested += 1;
-            request.since = Some(self.requested);
+            self.situation.requested += 1;
+            request.since = Some(self.situation.requested);
         }
         self.settle_and_send(Some((port, message)), cx);
     }

@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{later_or_fail, present_or_fail};
+use super::series::{is_ahead, later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends an earlier payload of the topic in the place of each one: the one that came `count` messages before, or the one
 /// that was there a span of event time before.
@@ -90,6 +91,30 @@ struct Delayed {
 }
 
 impl Node for Delayed {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.earlier))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.earlier = state.read()?;
+        self.remembered = 0;
+        for (_, earlier) in self.earlier.iter_mut() {
+            if matches!(self.back, Back::Span(_)) {
+                while earlier
+                    .pop_back_if(|(time, _)| is_ahead(*time, pause, cx))
+                    .is_some()
+                {}
+            }
+            self.remembered += earlier.len();
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if matches!(self.back, Back::Span(_)) && present_or_fail(message.time, cx).is_none() {
             return;

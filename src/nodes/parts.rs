@@ -7,15 +7,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::bounds::MOST_PARTS;
 use crate::flow::estimate::Load;
 use crate::message::{Message, Object, Text, Value};
+use crate::runtime::state::maybe;
 
 /// How often a message can be taken apart again.
 const DEEPEST: usize = 16;
 
 /// What a whole is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Kind {
     List,
     Object,
@@ -96,13 +99,14 @@ pub(super) struct Part {
 }
 
 /// What all parts of a whole agree on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Whole {
     pub(super) kind: Kind,
     pub(super) count: usize,
     at: Option<Text>,
     topic: Option<Text>,
     /// The whole's own `parts`.
+    #[serde(with = "maybe")]
     outer: Option<Value>,
 }
 

@@ -125,6 +125,22 @@ pub(super) struct Remembered {
     pub(super) is_failing: bool,
 }
 
+/// For `serde(with)`: a value that is there or not, and may be null itself. A plain option of null would come back as none.
+pub mod maybe {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::message::Value;
+
+    pub fn serialize<S: Serializer>(value: &Option<Value>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(|value| [value]).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+        let value = Option::<[Value; 1]>::deserialize(from)?;
+        Ok(value.map(|[value]| value))
+    }
+}
+
 thread_local! {
     /// The nodes of the flow whose states are written or read at the moment.
     static NAMES: RefCell<Vec<Text>> = const { RefCell::new(Vec::new()) };
@@ -181,6 +197,7 @@ mod tests {
                 ("n", Value::from(f64::NAN)),
                 ("x", Value::from(0.1)),
                 ("i", Value::from(f64::NEG_INFINITY)),
+                ("m", Value::from(-0.0)),
                 ("z", Value::Null),
             ]),
             time: Timestamp::from_nanos(-1_234_567_890_123_456_789),

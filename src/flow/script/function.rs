@@ -119,7 +119,20 @@ impl Function {
         let Some(parts) = &self.parts else {
             return Ok(self.initial.clone());
         };
-        self.take_state(parts, &mut Taker::new(&self.sandbox))
+        let state = self.take_state(parts, &mut Taker::new(&self.sandbox));
+        state.map_err(|error| match error {
+            ScriptError::NotAValue(what) => ScriptError::NotAState(what),
+            other => other,
+        })
+    }
+
+    /// Makes the function remember this in the place of what it does. If there is not enough memory for it, the state is as at
+    /// the start.
+    pub fn set_state(&mut self, state: &Value) -> Result<(), ScriptError> {
+        // First, for the new one may need the room.
+        self.parts = None;
+        self.parts = Some(self.sandbox.make(&self.body, state)?);
+        Ok(())
     }
 
     fn take_state(&self, parts: &Parts, taker: &mut Taker<'_>) -> Result<Value, ScriptError> {
@@ -244,8 +257,37 @@ mod tests {
         );
         check(
             "state.f = () => 1;",
-            "JavaScript gave back a function, which cannot be a payload",
+            "`state` has a function, which cannot be kept",
         );
+    }
+
+    #[test]
+    fn the_state_can_be_set_as_often_as_it_is_read() {
+        let sandbox = Sandbox::new(&Object::new()).expect("a sandbox");
+        let mut function = function(&sandbox, "state.n += msg.payload;");
+        for before in 1..100 {
+            let state = function.state().expect("it is JSON");
+            assert_eq!(state, Value::object([("n", f64::from(before).into())]));
+            function.set_state(&state).expect("there is room");
+            let sent = function.call(&message(1.0), Timestamp::default());
+            assert_eq!(sent, Ok(vec![]));
+        }
+        assert!(sandbox.memory_share() < 0.1);
+    }
+
+    #[test]
+    fn a_state_that_does_not_fit_is_refused_and_takes_no_memory() {
+        let sandbox = Sandbox::new(&Object::new()).expect("a sandbox");
+        let mut function = function(&sandbox, "state.n += 1;");
+        // Shared here, but not there.
+        let text = Value::from("x".repeat(1_000_000).as_str());
+        let many = Value::List(vec![text; 20].into());
+        let state = Value::object([("n", 5.0.into()), ("many", many)]);
+        assert_eq!(function.set_state(&state), Err(ScriptError::TooMuchMemory));
+        assert!(sandbox.memory_share() < MUCH);
+        let sent = function.call(&message(1.0), Timestamp::default());
+        assert_eq!(sent, Ok(vec![]));
+        assert_eq!(function.state().expect("JSON").to_json(), r#"{"n":2}"#);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum ScriptError {
     StateTooLarge(Box<ScriptError>),
     #[error("JavaScript gave back {0}, which cannot be a payload")]
     NotAValue(String),
+    #[error("`state` has {0}, which cannot be kept")]
+    NotAState(String),
     #[error("JavaScript returned {0}")]
     NotAMessage(String),
     #[error("the JavaScript engine could not start: {0}")]

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use crate::message::{Message, Object, Text, Value};
 use crate::nodes::bounds::{self, Size};
 use crate::nodes::parts::{Kind, Part, Whole};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Wholes that are waited for at once.
 const MOST_OPEN: usize = 1_000;
@@ -17,6 +19,11 @@ pub(super) struct Reassembler {
     timeout: Duration,
     /// Whether what is not complete in time goes out all the same.
     partial: bool,
+    waiting: Waiting,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Waiting {
     /// By id, the oldest first.
     open: IndexMap<Text, Open>,
     /// Of all parts that are here.
@@ -24,6 +31,7 @@ pub(super) struct Reassembler {
 }
 
 /// A whole of which parts are missing.
+#[derive(Serialize, Deserialize)]
 struct Open {
     whole: Whole,
     /// By place.
@@ -33,6 +41,7 @@ struct Open {
     last: Message,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Arrived {
     key: Option<Text>,
     payload: Value,
@@ -40,6 +49,15 @@ struct Arrived {
 }
 
 impl Node for Reassembler {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.waiting))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.waiting = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let part = match Part::of(message) {
             Ok(part) => part,
@@ -50,7 +68,7 @@ impl Node for Reassembler {
             return cx.fail(reason);
         }
         let is_complete = |open: &Open| open.parts.len() == open.whole.count;
-        if self.open.get(&id).is_some_and(is_complete) {
+        if self.waiting.open.get(&id).is_some_and(is_complete) {
             let Some(open) = self.take(&id) else { return };
             match open.payload() {
                 Ok(payload) => {
@@ -66,7 +84,12 @@ impl Node for Reassembler {
 
     fn wake(&mut self, cx: &mut Context<'_>) {
         let now = cx.now().mono;
-        while let Some((id, _)) = self.open.first().filter(|(_, open)| open.deadline <= now) {
+        while let Some((id, _)) = self
+            .waiting
+            .open
+            .first()
+            .filter(|(_, open)| open.deadline <= now)
+        {
             let id = id.clone();
             let Some(open) = self.take(&id) else { break };
             if !self.partial {
@@ -95,8 +118,7 @@ impl Reassembler {
         Reassembler {
             timeout,
             partial,
-            open: IndexMap::new(),
-            size: Size::default(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -107,30 +129,30 @@ impl Reassembler {
         cx: &mut Context<'_>,
     ) -> Result<(), String> {
         let agrees = |open: &Open| open.whole == part.whole;
-        if !self.open.get(&part.id).is_none_or(agrees) {
+        if !self.waiting.open.get(&part.id).is_none_or(agrees) {
             let id = &part.id;
             return Err(format!(
                 "`headers.parts` does not agree with that of other parts of `{id}`"
             ));
         }
         let size = Size::of(&message.payload)?;
-        if !self.open.contains_key(&part.id) && self.open.len() == MOST_OPEN {
+        if !self.waiting.open.contains_key(&part.id) && self.waiting.open.len() == MOST_OPEN {
             self.give_up_oldest(cx, &format!("{MOST_OPEN} are waited for already"));
         }
-        while let Err(reason) = self.size.plus(size) {
-            if self.open.is_empty() {
+        while let Err(reason) = self.waiting.size.plus(size) {
+            if self.waiting.open.is_empty() {
                 return Err(reason);
             }
             self.give_up_oldest(cx, &reason);
         }
-        self.size = self.size.plus(size)?;
+        self.waiting.size = self.waiting.size.plus(size)?;
         let arrived = Arrived {
             key: part.key,
             payload: std::mem::take(&mut message.payload),
             size,
         };
         let deadline = cx.now().mono.saturating_add(self.timeout);
-        let open = self.open.entry(part.id).or_insert_with(|| Open {
+        let open = self.waiting.open.entry(part.id).or_insert_with(|| Open {
             whole: part.whole,
             parts: BTreeMap::new(),
             deadline,
@@ -138,13 +160,13 @@ impl Reassembler {
         });
         open.last = message.clone();
         if let Some(replaced) = open.parts.insert(part.index, arrived) {
-            self.size = self.size.minus(replaced.size);
+            self.waiting.size = self.waiting.size.minus(replaced.size);
         }
         Ok(())
     }
 
     fn give_up_oldest(&mut self, cx: &mut Context<'_>, reason: &str) {
-        if let Some((id, _)) = self.open.first() {
+        if let Some((id, _)) = self.waiting.open.first() {
             let id = id.clone();
             if let Some(open) = self.take(&id) {
                 cx.fail(format!("{} and were given up: {reason}", open.how_many()));
@@ -153,15 +175,15 @@ impl Reassembler {
     }
 
     fn take(&mut self, id: &str) -> Option<Open> {
-        let open = self.open.shift_remove(id)?;
+        let open = self.waiting.open.shift_remove(id)?;
         for part in open.parts.values() {
-            self.size = self.size.minus(part.size);
+            self.waiting.size = self.waiting.size.minus(part.size);
         }
         Some(open)
     }
 
     fn ask_for_wake(&self, cx: &mut Context<'_>) {
-        match self.open.first() {
+        match self.waiting.open.first() {
             Some((_, oldest)) => cx.wake_at(oldest.deadline),
             None => cx.cancel_wake(),
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use crate::message::{Message, Object, Text, Value};
 use crate::nodes::bounds::{MOST_PARTS, Size};
@@ -43,12 +44,13 @@ impl What {
 }
 
 /// The fields that have come, in the order in which they came first.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Fields {
     held: IndexMap<Text, Held>,
     size: Size,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Held {
     value: Value,
     size: Size,

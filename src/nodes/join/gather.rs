@@ -3,11 +3,14 @@
 use std::mem;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Fields, Need, What};
 use crate::message::{Message, Text, Value};
 use crate::nodes::bounds::{self, MOST_PARTS, Size};
 use crate::nodes::parts;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// What is made of the messages.
 pub(super) enum Shape {
@@ -32,7 +35,7 @@ pub(super) struct Gatherer {
 }
 
 /// What has come so far.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Gathered {
     /// Payloads, for a list or a text.
     items: Vec<Value>,
@@ -44,6 +47,15 @@ struct Gathered {
 }
 
 impl Node for Gatherer {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.gathered))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.gathered = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let now = cx.now().mono;
         if let Err(reason) = self.gathered.take(&self.shape, message, now) {

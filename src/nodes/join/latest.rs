@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Fields, Need, What, named};
 use crate::message::{Message, Value};
 use crate::nodes::parts;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 pub(super) struct Latest {
     what: What,
@@ -14,33 +17,47 @@ pub(super) struct Latest {
     every: Option<Duration>,
     /// How long a value counts.
     counts_for: Option<Duration>,
+    newest: Newest,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Newest {
     fields: Fields,
     /// While a wake-up is to come: the last message, without its payload.
     waiting: Option<Message>,
 }
 
 impl Node for Latest {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.newest))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.newest = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let now = cx.now().mono;
         self.forget_old(cx);
-        if let Err(reason) = self.fields.take(&self.what, message, now) {
+        if let Err(reason) = self.newest.fields.take(&self.what, message, now) {
             return cx.fail(reason);
         }
         message.payload = Value::Null;
         match self.every {
             None => self.send(message.clone(), cx),
             Some(every) => {
-                if self.waiting.is_none() {
+                if self.newest.waiting.is_none() {
                     cx.wake_at(now.saturating_add(every));
                 }
-                self.waiting = Some(message.clone());
+                self.newest.waiting = Some(message.clone());
             }
         }
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
         self.forget_old(cx);
-        if let Some(last) = self.waiting.take() {
+        if let Some(last) = self.newest.waiting.take() {
             self.send(last, cx);
         }
     }
@@ -58,8 +75,7 @@ impl Latest {
             need,
             every,
             counts_for,
-            fields: Fields::default(),
-            waiting: None,
+            newest: Newest::default(),
         }
     }
 
@@ -70,7 +86,7 @@ impl Latest {
         let Some(oldest) = cx.now().mono.checked_sub(counts_for) else {
             return;
         };
-        let gone = self.fields.forget_before(oldest);
+        let gone = self.newest.fields.forget_before(oldest);
         if !gone.is_empty() {
             let span = humantime::format_duration(counts_for);
             cx.fail(format!(
@@ -83,10 +99,12 @@ impl Latest {
     fn send(&self, last: Message, cx: &mut Context<'_>) {
         let is_whole = match self.need {
             Need::Nothing => true,
-            Need::Count(_) | Need::Keys(_) => self.need.is_met(self.fields.len(), &self.fields),
+            Need::Count(_) | Need::Keys(_) => self
+                .need
+                .is_met(self.newest.fields.len(), &self.newest.fields),
         };
         if is_whole {
-            cx.emit(0, parts::whole(last, self.fields.object()));
+            cx.emit(0, parts::whole(last, self.newest.fields.object()));
         }
     }
 }
