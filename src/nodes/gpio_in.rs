@@ -177,4 +177,57 @@ mod tests {
             .collect();
         assert_eq!(sent, ["1", "1", "0", "1", "failed: the pin is gone"]);
     }
+
+    /// What is told after a pause, for levels that come then.
+    fn after(pause: Pause, levels: &[(i64, Level)]) -> Vec<String> {
+        let flow = graph(
+            "[nodes.door]\ntype = 'gpio in'\npin = 22\n[nodes.show]\ntype = 'debug'\nfrom = 'door'",
+        );
+        let from = |flow| Address {
+            flow,
+            node: crate::message::NodeId(0),
+        };
+        let edge = |flow, second: i64, level| {
+            let time = Timestamp::from_millis(second * 1000);
+            let input = Input::Edge { time, level };
+            let to = from(flow);
+            Event::Input { to, input }
+        };
+        let now = Now::default();
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(flow.clone(), now, &mut effects);
+        engine.handle(now, edge(0, 1, Level::High), &mut effects);
+        effects.clear();
+        let place = match pause {
+            Pause::Reload => engine.replace(0, flow, now, &mut effects),
+            Pause::Restart => {
+                let checkpoint = engine.checkpoint(0, now).expect("it runs");
+                Ok(engine.add_restored(flow, checkpoint, now, &mut effects))
+            }
+        };
+        let place = place.expect("it can be built");
+        let asks = Effect::ReadLevel { from: from(place) };
+        assert_eq!(effects, [asks], "{pause:?}");
+        effects.clear();
+        for (second, level) in levels {
+            engine.handle(now, edge(place, *second, *level), &mut effects);
+        }
+        let told = effects.iter().map(|effect| match effect {
+            Effect::Debug { message, .. } => message.payload.to_json(),
+            other => panic!("{other:?}"),
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn after_a_reload_only_another_level_is_told() {
+        use Level::{High, Low};
+        assert_eq!(after(Pause::Reload, &[(2, High)]), [""; 0]);
+        assert_eq!(after(Pause::Reload, &[(2, High), (3, Low)]), ["0"]);
+        assert_eq!(after(Pause::Reload, &[(2, High), (3, High)]), ["1"]);
+        assert_eq!(after(Pause::Reload, &[(2, Low), (3, Low)]), ["0", "0"]);
+        assert_eq!(after(Pause::Restart, &[(1, High)]), ["1"]);
+        assert_eq!(after(Pause::Restart, &[(2, Low)]), ["0"]);
+    }
 }

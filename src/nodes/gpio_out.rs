@@ -224,6 +224,8 @@ impl Node for Output {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::{Run, node_problems};
 
@@ -380,5 +382,37 @@ mod tests {
             let expected = format!("`{option}`: must be at least 1ms");
             assert!(found.iter().any(|p| p.contains(&expected)), "{found:?}");
         }
+    }
+
+    /// Checkpoints may be minutes old: it may have been switched on after one, and nobody may start a machine from memory.
+    #[test]
+    fn after_a_restart_it_is_safe_and_off_for_its_time() {
+        let check = |before: &[bool], expected: &[(u64, &str)]| {
+            let options = "min_on = '2s'\nmin_off = '10s'\nsilent_after = '30s'";
+            let mut run = Run::sink(&format!("type = 'gpio out'\npin = 17\n{options}"));
+            let mut second = 20;
+            for level in before {
+                second += 5;
+                run.go_on_until(Timestamp::from_millis(second * 1000));
+                run.deliver(run.now.wall, (*level).into());
+            }
+            run.sent.clear();
+            run.restart(Duration::from_secs(3600));
+            let mut found = Vec::new();
+            for after in 0..60 {
+                run.go_on_until(run.now.wall);
+                if after == 5 {
+                    run.deliver(run.now.wall, true.into());
+                }
+                found.extend(run.sent.drain(..).map(|sent| (after, sent)));
+                run.now = run.now.later(Duration::from_secs(1));
+            }
+            let found: Vec<_> = found.iter().map(|(at, sent)| (*at, &**sent)).collect();
+            assert_eq!(found, expected, "{before:?}");
+        };
+        let expected = [(0, LOW), (10, HIGH), (35, LOW)];
+        check(&[], &expected);
+        check(&[true], &expected);
+        check(&[true, false], &expected);
     }
 }

@@ -194,8 +194,11 @@ impl Node for Bistable {
 
 #[cfg(test)]
 mod tests {
-    use crate::message::{Timestamp, Value};
-    use crate::nodes::testing::{Run, node_problems, problems};
+    use std::time::Duration;
+
+    use crate::message::{Message, Timestamp, Value};
+    use crate::nodes::testing::{Run, graph, node_problems, problems};
+    use crate::runtime::{Address, Effect, Engine, Event, Now};
 
     const SET_AND_RESET: &str = "type = 'latch'\nset = 'set'\nreset = 'reset'";
 
@@ -333,5 +336,71 @@ mod tests {
              [nodes.c]\ntype = 'debug'\nfrom = 'b'",
         );
         assert_eq!(found, [""; 0], "one input without a name is fine");
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn after_a_restart_it_says_its_state_if_it_had_said_one() {
+        let mut run = Run::with_sources(&["set", "reset"], SET_AND_RESET);
+        run.restart(HOUR);
+        assert_eq!(run.sent, [""; 0]);
+        run.deliver_message("set", "t", Timestamp::default(), true.into());
+        run.deliver_message("set", "t", Timestamp::default(), false.into());
+        run.restart(HOUR);
+        assert_eq!(run.sent, ["true", "true", "true"]);
+        let said = &run.messages[2];
+        assert_eq!((&*said.topic, said.time), ("test/tested", run.now.wall));
+        run.deliver_message("reset", "t", Timestamp::default(), true.into());
+        assert_eq!(run.sent[3], "false");
+    }
+
+    /// One that is read no more would hold it for ever.
+    #[test]
+    fn what_it_reads_no_more_does_not_set_it() {
+        let flow = |from: &str| {
+            let source = |name: &str| format!("[nodes.{name}]\ntype = 'catch'\nnodes = []\n");
+            let sources: String = ["a", "b", "reset"].map(source).concat();
+            graph(&format!(
+                "{sources}[nodes.other]\ntype = 'debug'\nfrom = ['a', 'b']\n\
+                 [nodes.tested]\ntype = 'latch'\nreset = 'reset'\nfrom = [{from}]\n\
+                 [nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
+            ))
+        };
+        let (before, after) = (flow("'a', 'b', 'reset'"), flow("'a', 'reset'"));
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(before.clone(), Now::default(), &mut effects);
+        let send = |engine: &mut Engine, flow: u32, from: &str, level: bool| {
+            let id = |name| before.find(name).expect("it is there");
+            let message = Message {
+                topic: "t".into(),
+                payload: level.into(),
+                time: Timestamp::default(),
+                source: id(from),
+                headers: None,
+            };
+            let to = Address {
+                flow,
+                node: id("tested"),
+            };
+            let messages = vec![message];
+            let mut effects = Vec::new();
+            engine.handle(
+                Now::default(),
+                Event::Messages { to, messages },
+                &mut effects,
+            );
+            match &effects[..] {
+                [Effect::Debug { message, .. }] => message.payload == true.into(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(send(&mut engine, 0, "b", true));
+        let flow = engine.replace(0, after, Now::default(), &mut effects);
+        let flow = flow.expect("it can be built");
+        assert!(send(&mut engine, flow, "a", false), "it stays as it was");
+        assert!(!send(&mut engine, flow, "reset", true));
+        assert!(!send(&mut engine, flow, "reset", false));
     }
 }

@@ -319,6 +319,8 @@ impl Node for Controller {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::{Run, node_problems, run_node, run_node_at};
 
@@ -656,5 +658,40 @@ mod tests {
             "does not read from `knob`",
         );
         check(&format!("{valid}\naction = 'cool'"), "`action`");
+    }
+
+    /// The integral is kept over a pause. Only measurements that were not missed are steps of it.
+    #[test]
+    fn nothing_is_integrated_over_a_pause_in_which_a_measurement_was_missed() {
+        let check = |off_ms: u64, expected: &[&str]| {
+            let mut run = Run::new(&format!("type = 'pid'\n{WIDE}\nkp = 0\nki = 0.5\nkd = 2"));
+            for at in [0, 1] {
+                run.go_on_until(second(at));
+                run.deliver(second(at), 8.0.into());
+            }
+            run.restart(Duration::from_millis(off_ms));
+            for y in [8.0, 9.0] {
+                let next = run.now.wall.saturating_add(Duration::from_secs(1));
+                run.go_on_until(next);
+                run.deliver(next, y.into());
+            }
+            assert_eq!(run.sent, expected, "{off_ms} ms");
+        };
+        check(0, &["0", "1", "2", "0.5"]);
+        check(1000, &["0", "1", "3", "1.5"]);
+        check(1001, &["0", "1", "1", "-0.5"]);
+        check(86_400_000, &["0", "1", "1", "-0.5"]);
+    }
+
+    #[test]
+    fn a_setpoint_from_a_node_is_kept() {
+        let mut run = Run::with_sources(
+            &["source", "wanted"],
+            "type = 'pid'\nsetpoint_from = 'wanted'\nkp = 1\nout = [-100, 100]",
+        );
+        run.deliver_message("wanted", "t", second(0), 20.0.into());
+        run.restart(Duration::from_secs(86_400));
+        run.deliver(run.now.wall, 15.0.into());
+        assert_eq!(run.sent, ["5"]);
     }
 }

@@ -193,6 +193,8 @@ impl Node for Output {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::board::{Level, Pin};
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::{Run, graph, node_problems};
@@ -325,5 +327,15 @@ mod tests {
             found[0].contains("pin 18 is used by node `fan` already"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn after_a_restart_it_is_safe_until_a_duty_comes() {
+        let mut run = Run::sink("type = 'pwm out'\npin = 18\nsilent_after = '10s'");
+        run.deliver(Timestamp::default(), 0.25.into());
+        run.restart(Duration::from_secs(5));
+        run.go_on_until(Timestamp::from_millis(60_000));
+        run.deliver(run.now.wall, 0.25.into());
+        assert_eq!(run.sent, [LOW, QUARTER, LOW, QUARTER]);
     }
 }

@@ -189,4 +189,55 @@ mod tests {
             "{effects:?}"
         );
     }
+
+    /// What is asked for up to 30 s, as the second and a dot for each, with a pause at 12.5 s. `is_answered` says whether the sensor had
+    /// answered before it.
+    fn asked(every: &str, is_answered: bool, off: Duration) -> Vec<u64> {
+        let flow = graph(&format!(
+            "[nodes.probe]\ntype = 'ds18b20'\ndevice = '28-0316a2795aff'\nevery = '{every}'\n\
+             [nodes.show]\ntype = 'debug'\nfrom = 'probe'"
+        ));
+        let pause = Now::default().later(Duration::from_millis(12_500));
+        let to = Address {
+            flow: 0,
+            node: NodeId(0),
+        };
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(flow.clone(), Now::default(), &mut effects);
+        let mut asked = Vec::new();
+        let mut is_over = false;
+        for tenths in 0..300 {
+            let now = Now::default().later(Duration::from_millis(100 * tenths));
+            if now.mono >= pause.mono + off && !is_over {
+                is_over = true;
+                let checkpoint = engine.checkpoint(0, pause).expect("it runs");
+                engine = Engine::new("d");
+                engine.add_restored(flow.clone(), checkpoint, now, &mut effects);
+            } else if now.mono >= pause.mono && !is_over {
+                continue;
+            }
+            engine.wake(now, 100, &mut effects);
+            for _ in effects.drain(..) {
+                asked.push(tenths / 10);
+                if is_over || is_answered {
+                    let time = now.wall;
+                    let value = Ok(4.0.into());
+                    let input = Input::Reading { time, value };
+                    engine.handle(now, Event::Input { to, input }, &mut Vec::new());
+                }
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn the_pace_goes_on_over_a_restart_and_what_was_not_answered_is_asked_again() {
+        let second = Duration::from_secs(1);
+        assert_eq!(asked("10s", true, second), [0, 10, 20]);
+        // Overdue since 20 s.
+        assert_eq!(asked("10s", true, 10 * second), [0, 10, 22]);
+        assert_eq!(asked("12s", false, second), [0, 13, 24]);
+        assert_eq!(asked("20s", false, second), [0, 13, 20]);
+    }
 }

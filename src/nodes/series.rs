@@ -176,4 +176,26 @@ mod tests {
             assert_eq!(failures, [false, false, true, false, false], "{options}");
         }
     }
+
+    /// A Pi may start with an older time than it stopped with.
+    #[test]
+    fn a_reading_that_is_ahead_of_the_clock_after_a_restart_does_not_spoil_those_that_follow() {
+        let nodes = [
+            "type = 'rate'\nper = '1s'",
+            "type = 'slew'\nmost = 1",
+            "type = 'smooth'\ntime = '1s'",
+            "type = 'pid'\nsetpoint = 4\nkp = 0.1\nki = 0.01",
+        ];
+        for options in nodes {
+            let mut run = Run::new(options);
+            run.deliver(Timestamp::from_millis(50_000), 1.0.into());
+            run.restart(Duration::ZERO);
+            for ms in [1_000, 2_000] {
+                run.go_on_until(Timestamp::from_millis(ms));
+                run.deliver(run.now.wall, 1.0.into());
+            }
+            let failed = run.sent.iter().any(|sent| sent.contains("failed"));
+            assert!(!failed && !run.sent.is_empty(), "{options}: {:?}", run.sent);
+        }
+    }
 }

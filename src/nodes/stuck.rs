@@ -282,4 +282,29 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_restart_is_no_stretch_unless_it_is_short() {
+        let check = |readings: &[i64], off: u64, number: f64, expected: &str| {
+            let options = "type = 'stuck'\nafter = '10s'";
+            let mut run = Run::with_ports(&["ok", "stuck"], options);
+            for second in readings {
+                run.go_on_until(Timestamp::from_millis(second * 1000));
+                run.deliver(run.now.wall, 7.0.into());
+            }
+            run.restart(Duration::from_secs(off));
+            run.deliver(run.now.wall, number.into());
+            let last = run.sent.last().map(String::as_str);
+            assert_eq!(last, Some(expected), "{readings:?} {off}");
+        };
+        check(&[0, 4], 5, 7.0, "ok: 7");
+        check(&[0, 4], 6, 7.0, "stuck: 7");
+        check(&[0, 4], 9, 7.0, "stuck: 7");
+        // Nobody saw it for 10 s.
+        check(&[0, 4], 10, 7.0, "ok: 7");
+        check(&[0, 4], 86_400, 7.0, "ok: 7");
+        // It was stuck, and still is.
+        check(&[0, 4, 10], 86_400, 7.0, "stuck: 7");
+        check(&[0, 4, 10], 86_400, 7.1, "ok: 7.1");
+    }
 }

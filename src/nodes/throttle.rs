@@ -414,4 +414,19 @@ mod tests {
         );
         check("every = '1s'\ncount = 1000\nmode = 'queue'\nmost = 1", &[]);
     }
+
+    #[test]
+    fn what_waits_goes_on_after_a_restart_as_soon_as_it_may() {
+        let mut run =
+            Run::new("type = 'throttle'\nevery = '10s'\ncount = 2\nmode = 'queue'\nmost = 4");
+        for number in 1..=6 {
+            run.deliver(Timestamp::default(), f64::from(number).into());
+        }
+        run.restart(Duration::from_secs(86_400));
+        run.go_on_until(run.now.wall);
+        assert_eq!(run.sent, ["1", "2", "3", "4"]);
+        run.deliver(run.now.wall, 7.0.into());
+        run.go_on_until(run.now.wall.saturating_add(Duration::from_secs(10)));
+        assert_eq!(run.sent, ["1", "2", "3", "4", "5", "6"]);
+    }
 }

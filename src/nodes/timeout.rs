@@ -238,6 +238,8 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::Timestamp;
     use crate::nodes::testing::{Run, check_problems};
 
@@ -365,5 +367,44 @@ mod tests {
             &format!("after = '1s'\ntopics = [{topics}]"),
             &["`topics`: must be at most 10,000"],
         );
+    }
+
+    /// With a pause from 5 s on, for so long; what the ports say up to 60 s after it.
+    fn after_a_pause(options: &str, off_s: u64) -> Vec<String> {
+        let options = format!("type = 'timeout'\nafter = '10s'\n{options}");
+        let mut run = Run::with_ports(&["silent"], &options);
+        run.deliver_on("a", Timestamp::default(), 1.0.into());
+        run.go_on_until(Timestamp::from_millis(5_000));
+        run.restart(Duration::from_secs(off_s));
+        let mut found = Vec::new();
+        for _ in 0..60 {
+            let second = run.now.mono.as_secs();
+            run.go_on_until(run.now.wall);
+            found.extend(run.sent.drain(..).map(|sent| format!("{second} {sent}")));
+            run.now = run.now.later(Duration::from_secs(1));
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_silent_after_a_pause_has_its_time_once_more_if_that_is_over() {
+        assert_eq!(after_a_pause("", 1), ["10 silent: true"]);
+        assert_eq!(after_a_pause("", 4), ["10 silent: true"]);
+        assert_eq!(after_a_pause("", 5), ["20 silent: true"]);
+        assert_eq!(after_a_pause("", 86_400), ["86415 silent: true"]);
+    }
+
+    #[test]
+    fn a_silence_is_told_again_after_a_restart_for_the_pin_only() {
+        let mut run = Run::with_ports(&["out", "silent"], "type = 'timeout'\nafter = '10s'");
+        run.deliver_on("a", Timestamp::default(), 1.0.into());
+        run.go_on_until(Timestamp::from_millis(15_000));
+        run.sent.clear();
+        run.restart(Duration::from_secs(3600));
+        run.go_on_until(run.now.wall.saturating_add(Duration::from_secs(3600)));
+        assert_eq!(run.sent, ["silent: true"]);
+        run.deliver_on("a", run.now.wall, 1.0.into());
+        assert!(run.sent[1].contains("\"for_s\":7215"), "{:?}", run.sent);
+        assert_eq!(run.sent[2], "silent: false");
     }
 }

@@ -369,4 +369,29 @@ mod tests {
         );
         check("", &["needs `after`"]);
     }
+
+    #[test]
+    fn after_a_restart_it_is_on_for_what_is_left() {
+        let check = |options: &str, off: u64, expected: &[&str]| {
+            let mut run = Run::new(&format!("type = 'trigger'\nafter = '5s'\n{options}"));
+            run.deliver(Timestamp::default(), 1.0.into());
+            run.go_on_until(Timestamp::from_millis(2_000));
+            run.sent.clear();
+            run.restart(Duration::from_secs(off));
+            let mut found = Vec::new();
+            for second in 2 + off..10 {
+                run.go_on_until(Timestamp::from_millis(second as i64 * 1000));
+                found.extend(run.sent.drain(..).map(|sent| format!("{second} {sent}")));
+            }
+            assert_eq!(found, expected, "{options} {off}");
+        };
+        let light = "send = true\nthen = false";
+        check(light, 1, &["3 true", "5 false"]);
+        check(light, 2, &["4 true", "5 false"]);
+        check(light, 3, &["5 false"]);
+        check(light, 7, &["9 false"]);
+        check("then = 0", 1, &["3 1", "5 0"]);
+        // It only holds back, and nothing is on.
+        check("send = true", 1, &[]);
+    }
 }
