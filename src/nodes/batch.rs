@@ -20,7 +20,8 @@ use crate::runtime::state::{Pause, State, StateError};
 ///
 /// The list has the time and the headers of its last message, but for `headers.parts`: it is no part of what `split` took
 /// apart. `every` is monotonic time and begins with a message; what has
-/// come by its end goes out, for each topic; a stretch without a message sends nothing. Without `count` a list is also sent
+/// come by its end goes out, for each topic; a stretch without a message sends nothing. What is collected is kept over a restart;
+/// what is overdue then goes out at the start. Without `count` a list is also sent
 /// when it has 10,000 payloads. At most 10,000 topics are remembered, and over all of them 100,000 values and 4 MiB of text;
 /// messages beyond that fail.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -244,6 +245,8 @@ fn whole(message: &mut Message) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::flow::estimate::Load;
     use crate::message::{Timestamp, Value};
     use crate::nodes::keyed::MOST_KEYS;
@@ -418,5 +421,32 @@ mod tests {
             "count = 1",
             "warning: `count`: makes a list of each message alone",
         );
+    }
+
+    #[test]
+    fn what_is_collected_outlasts_a_restart_and_goes_out_when_it_is_due() {
+        let second = |second: i64| Timestamp::from_millis(second * 1_000);
+        let run_off = |off: u64| {
+            let mut run = Run::new("type = 'batch'\nevery = '10s'");
+            run.deliver(second(0), 1.0.into());
+            run.go_on_until(second(4));
+            run.restart(Duration::from_secs(off));
+            run
+        };
+        let mut run = run_off(3);
+        run.deliver(second(7), 2.0.into());
+        run.go_on_until(second(9));
+        assert_eq!(run.messages, []);
+        run.go_on_until(second(10));
+        assert_eq!(run.sent, ["[1,2]"]);
+
+        let mut run = run_off(60);
+        run.go_on_until(second(64));
+        assert_eq!(run.sent, ["[1]"]);
+        run.deliver(second(64), 2.0.into());
+        run.go_on_until(second(73));
+        assert_eq!(run.sent, ["[1]"]);
+        run.go_on_until(second(74));
+        assert_eq!(run.sent, ["[1]", "[2]"]);
     }
 }

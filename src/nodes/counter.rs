@@ -18,8 +18,8 @@ use crate::runtime::state::{Pause, State, StateError};
 /// of it. The first level of a topic is no change. So a `gpio in` in front of it counts pieces with `edge = "rising"`, and
 /// `when = "payload > 5"` with `edge = "rising"` counts how often a reading has gone above 5.
 ///
-/// The totals are those since the flow started: they are not kept over a restart. At most 10,000 topics are remembered;
-/// messages of further topics fail.
+/// Totals are kept over a restart, and so are levels: one that has changed while the device was off counts as one change. At most
+/// 10,000 topics are remembered; messages of further topics fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Counter {
     /// A condition in JavaScript; it sees what the condition of `where` sees. Default: every message counts.
@@ -214,6 +214,8 @@ impl Edge {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::{Run, node_mistakes, run_node, run_node_json};
 
@@ -366,5 +368,18 @@ mod tests {
             "reset = 'sorce'",
             &["`reset`: this node does not read from `sorce` (did you mean `source`?)"],
         );
+    }
+
+    #[test]
+    fn totals_outlast_a_restart_and_a_level_that_changed_meanwhile_counts_once() {
+        let mut run = Run::new("type = 'counter'\nedge = 'rising'");
+        for level in [0.0, 1.0, 0.0] {
+            run.deliver(Timestamp::default(), level.into());
+        }
+        run.restart(Duration::from_secs(3600));
+        for level in [1.0, 1.0, 0.0, 1.0] {
+            run.deliver(run.now.wall, level.into());
+        }
+        assert_eq!(run.sent, ["1", "2", "3"]);
     }
 }

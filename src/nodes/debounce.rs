@@ -19,7 +19,8 @@ use crate::runtime::state::{Pause, State, StateError};
 /// A burst ends when its topic was quiet for `quiet`. With `edge = "trailing"` the last message of the burst is sent then: where
 /// the contact came to rest. A topic that is never quiet for so long sends nothing. With `edge = "leading"` the first message
 /// is sent at once and the rest ends here: without delay, but if the contact came to rest elsewhere, that is not seen; so it
-/// is for counting. The time is monotonic; messages keep their own. Memory: one message for each topic.
+/// is for counting. The time is monotonic; messages keep their own. A burst that ends while the device is off is sent at the start.
+/// Memory: one message for each topic.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Debounce {
     /// How long a topic must be quiet, from `1ms`. Contacts bounce for some 5 to 20 ms.
@@ -233,5 +234,23 @@ mod tests {
             "type = 'debounce'\nquiet = '0s'",
             &["`quiet`: must be at least 1ms"],
         );
+    }
+
+    #[test]
+    fn a_burst_that_ended_while_the_device_was_off_is_sent_at_the_start() {
+        let ms = Timestamp::from_millis;
+        let mut run = Run::new("type = 'debounce'\nquiet = '50ms'");
+        run.deliver(ms(0), 1.0.into());
+        run.restart(Duration::from_millis(49));
+        run.go_on_until(ms(49));
+        assert_eq!(run.messages, []);
+        run.go_on_until(ms(50));
+        assert_eq!(run.sent, ["1"]);
+
+        run.deliver(ms(50), 0.0.into());
+        run.restart(Duration::from_secs(60));
+        run.go_on_until(ms(60_050));
+        assert_eq!(run.sent, ["1", "0"]);
+        assert_eq!(run.messages[1].time, ms(50));
     }
 }

@@ -13,7 +13,7 @@ use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends the difference between a number and the one before it on its topic, in the order in which they come.
 ///
-/// The first number of a topic sends nothing. For the change per time, and for totals that begin at 0 again, there is
+/// The first number of a topic sends nothing; the last one is kept over a restart. For the change per time, and for totals that begin at 0 again, there is
 /// `rate`. At most 10,000 topics are remembered; messages of further topics fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Delta {}

@@ -26,7 +26,8 @@ use crate::runtime::state::{Pause, State, StateError};
 ///   Averages, 1959; NIST/SEMATECH e-Handbook of Statistical Methods, 6.3.2.4). `headers.mean` is the mean that was judged,
 ///   `headers.stddev` its standard deviation, with the root in it.
 ///
-/// A payload that is no number, or is beyond 1e150 in either direction, fails. Memory for each topic: some 30 bytes.
+/// A payload that is no number, or is beyond 1e150 in either direction, fails. What was learnt is kept over a restart. Memory for each topic: some
+/// 30 bytes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Ewma {
     /// The weight of the newest reading, from 0.0001 to less than 1; the readings of about the last 2 / `factor` matter. Default:

@@ -14,7 +14,8 @@ use crate::runtime::state::{Pause, State, StateError};
 
 /// Passes a message on only when its payload differs from the last one passed, per topic (report by exception).
 ///
-/// With `deadband`, a number passes when it differs by more than that. At most 10,000 topics are remembered; messages of
+/// With `deadband`, a number passes when it differs by more than that. After a restart the first message of each topic passes,
+/// for outputs are at their safe level then, and nobody knows what was passed just before a power cut. At most 10,000 topics are remembered; messages of
 /// further topics fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Filter {
@@ -165,6 +166,8 @@ impl Deadband {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Timestamp, Value};
     use crate::nodes::keyed::MOST_KEYS as MOST_TOPICS;
     use crate::nodes::testing::{Run, node_mistakes, run_node};
@@ -181,8 +184,8 @@ mod tests {
     fn any_change_passes_without_a_dead_band() {
         check(
             "",
-            r#"[1, 1, 2, "a", "a", true, [1], [1], {"x":1}]"#,
-            &["1", "2", "\"a\"", "true", "[1]", "{\"x\":1}"],
+            r#"[1, 1, 2, "a", "a", true, [1], [1], {"x":1}, null, null]"#,
+            &["1", "2", "\"a\"", "true", "[1]", "{\"x\":1}", "null"],
         );
     }
 
@@ -250,5 +253,19 @@ mod tests {
             run.sent[MOST_TOPICS],
             "failed: remembers 10000 topics already, `t10000` is one too many"
         );
+    }
+
+    /// An output behind it is at its safe level, and waits to be driven.
+    #[test]
+    fn after_a_restart_the_first_message_passes() {
+        let mut run = Run::new("type = 'filter'");
+        for _ in 0..2 {
+            run.deliver(Timestamp::default(), true.into());
+        }
+        run.restart(Duration::from_secs(1));
+        for _ in 0..2 {
+            run.deliver(Timestamp::default(), true.into());
+        }
+        assert_eq!(run.sent, ["true", "true"]);
     }
 }

@@ -17,7 +17,7 @@ use crate::runtime::state::{Pause, State, StateError};
 ///
 /// The code is the body of a function. It sees `msg` with `payload`, `topic`, `time` (milliseconds since 1970), `source` (the
 /// sending node's name) and `headers`, which is its own and may be changed; `state`, which is kept from one message to the
-/// next; and `vars`, the flow's variables. `Date.now()` and `new Date()` give the engine's time.
+/// next, and over a restart; and `vars`, the flow's variables. `Date.now()` and `new Date()` give the engine's time.
 ///
 /// It returns a message, which is an object with a `payload`; what else it lacks it takes from the message that came.
 /// `return null`, or no `return`, sends nothing. A list has one entry for each output: a message, null, or a list of
@@ -25,12 +25,13 @@ use crate::runtime::state::{Pause, State, StateError};
 ///
 /// What the code throws, and what it returns that is no message or has NaN or an infinity in its payload, fails, and nothing
 /// is sent; what it has changed in `state`
-/// by then stays changed, as in Node-RED. `state` is JSON: numbers, text, lists and objects. It lasts until the flow
-/// ends, or starts again after a panic. There is no clock but the engine's, no chance, no network, nothing to wait for
+/// by then stays changed, as in Node-RED. `state` is JSON: numbers, text, lists and objects. When the flow starts again, a `Date`
+/// in it has become text; with a function, a `Map`, or more than 100,000 values in it, it cannot be kept, and is as at the
+/// first start, with a failure that says so. There is no clock but the engine's, no chance, no network, nothing to wait for
 /// (`async`), and no BigInt.
 ///
 /// Memory: 16 MiB for all JavaScript of a flow. What needs more fails. If that is because of `state`, that is as at the
-/// start again, and the failure says so.
+/// first start again, and the failure says so.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Function {
     /// The body of the function, in strict mode, such as `"msg.payload = msg.payload * 2; return msg;"`.
@@ -39,7 +40,7 @@ pub(super) struct Function {
     /// single one is `out`. Default: 1.
     #[serde(default)]
     outputs: Outputs,
-    /// What `state` is at the start, a table such as `{ count = 0 }`. Default: an empty one.
+    /// What `state` is at the first start, a table such as `{ count = 0 }`. Default: an empty one.
     #[serde(default = "empty")]
     state: Value,
 }
@@ -222,7 +223,7 @@ impl Node for Running {
             set.map_err(|error| error.to_string())
         });
         if let Err(reason) = set {
-            cx.fail(format!("`state` is as at the start again: {reason}"));
+            cx.fail(format!("`state` is as at the first start again: {reason}"));
         }
         Ok(())
     }

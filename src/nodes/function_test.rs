@@ -1,5 +1,7 @@
 //! Tests of `function`.
 
+use std::time::Duration;
+
 use crate::message::{Object, Timestamp, Value};
 use crate::nodes::testing::{Run, node_problems, run_node_json};
 
@@ -404,13 +406,69 @@ fn a_state_that_takes_the_memory_begins_anew() {
             "3",
         ],
     );
+}
+
+#[test]
+fn a_state_that_cannot_be_read_begins_anew_at_a_restart_and_says_so() {
+    let check = |code: &str, expected: &[&str]| {
+        let code = format!("state.n = (state.n ?? 0) + 1;\n{code}\nreturn {{ payload: state.n }};");
+        let mut run = Run::new(&options(&code));
+        run.deliver(Timestamp::default(), 1.0.into());
+        run.restart(Duration::ZERO);
+        run.deliver(Timestamp::default(), 0.0.into());
+        assert_eq!(run.sent, expected, "{code}");
+    };
+    check("", &["1", "2"]);
     check(
-        "let text = 'x';\nwhile (msg.payload) { text += text; state.text = [text, text]; }\nreturn { payload: 1 };",
-        "[1, 0]",
+        "let text = 'x';\nwhile (msg.payload) { text += text; state.text = [text, text]; }",
         &[
-            "failed: JavaScript, line 2, column 31: string too long",
+            "failed: JavaScript, line 3, column 31: string too long",
+            "failed: `state` is as at the first start again: JavaScript used more than its 16 MiB of memory, which the scripts \
+             of a flow share, and was stopped",
             "1",
         ],
+    );
+    check(
+        "if (msg.payload) state.many = new Array(100_000).fill(0);",
+        &[
+            "1",
+            "failed: `state` is as at the first start again: `state` has more than 100000 values, which cannot be kept",
+            "1",
+        ],
+    );
+    check(
+        "if (msg.payload) state.next = () => 7;",
+        &[
+            "1",
+            "failed: `state` is as at the first start again: `state` has a function, which cannot be kept",
+            "1",
+        ],
+    );
+    check(
+        "if (msg.payload) Object.defineProperty(state, 'odd', { enumerable: true, get() { for (;;); } });",
+        &[
+            "1",
+            "failed: `state` is as at the first start again: JavaScript ran for too long (a limit of about five million \
+             steps) and was stopped",
+            "1",
+        ],
+    );
+}
+
+#[test]
+fn state_outlasts_a_restart_as_json() {
+    let mut run = Run::new(&options(
+        "state.seen = [...(state.seen ?? []), typeof state.at];\nstate.at ??= new Date(7);\nreturn { payload: state };",
+    ));
+    run.deliver(Timestamp::default(), 0.0.into());
+    run.restart(Duration::from_secs(1));
+    run.deliver(Timestamp::default(), 0.0.into());
+    assert_eq!(
+        run.sent,
+        [
+            r#"{"seen":["undefined"],"at":"1970-01-01T00:00:00.007Z"}"#,
+            r#"{"seen":["undefined","string"],"at":"1970-01-01T00:00:00.007Z"}"#
+        ]
     );
 }
 

@@ -12,7 +12,8 @@ use crate::runtime::state::{Pause, State, StateError};
 /// Is on once the payload rises above one limit, and off once it falls below another: a thermostat.
 ///
 /// Sends its state, `true` or `false`, with each reading, so that what reads it can tell "unchanged" from "no more
-/// readings"; a `filter` behind it leaves the changes. Nothing is sent at the start until one limit has been passed.
+/// readings"; a `filter` behind it leaves the changes. Nothing is sent until one limit has been passed.
+/// The state is kept over a restart, and sent with the first reading.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Hysteresis {
     /// `true` once the payload is greater than this.
@@ -101,7 +102,10 @@ impl Node for Switch {
 
 #[cfg(test)]
 mod tests {
-    use crate::nodes::testing::{node_mistakes, run_node, run_node_json};
+    use std::time::Duration;
+
+    use crate::message::Timestamp;
+    use crate::nodes::testing::{Run, node_mistakes, run_node, run_node_json};
 
     #[test]
     fn it_switches_at_the_limits_and_not_between() {
@@ -163,5 +167,15 @@ mod tests {
             "above = 1\nbelow = 1.1",
             "`below`: must not be greater than `above` (1)",
         );
+    }
+
+    #[test]
+    fn between_the_limits_it_is_what_it_was_before_a_restart() {
+        let mut run = Run::new("type = 'hysteresis'\nabove = 5\nbelow = 3");
+        run.deliver(Timestamp::default(), 6.0.into());
+        run.restart(Duration::from_secs(1));
+        assert_eq!(run.sent, ["true"], "without a reading nothing is sent");
+        run.deliver(Timestamp::default(), 4.0.into());
+        assert_eq!(run.sent, ["true", "true"]);
     }
 }

@@ -16,9 +16,13 @@ use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends a message every so often, the first one after that time; or at times of day, by a schedule.
 ///
-/// Ticks of `every` are monotonic and do not drift. Those that were missed, because the machine slept, are not made up for.
+/// Ticks of `every` are monotonic and do not drift. They go on over a restart. Those that were missed, because the machine
+/// slept or was off, are not made up for: one is sent, at once.
+///
 /// A schedule goes by the wall clock. When the clock is set ahead by up to three hours, what lies in between is sent once,
-/// within a minute; when by more, it is not sent, since a Pi that starts with an old time has not missed anything.
+/// within a minute; when by more, it is not sent, since a Pi that starts with an old time has not missed anything. It is the
+/// same with what lies in the time while the device is off. When it starts with a clock that is behind by up to three hours,
+/// what was sent is not sent again.
 ///
 /// When daylight saving time begins, a fixed time that is left out, such as `30 2 * * *`, is sent at the change; when it ends,
 /// one that comes twice is sent the first time. A schedule whose second, minute or hour begins with `*` follows the clock
@@ -276,7 +280,7 @@ mod tests {
     use super::per_second;
     use crate::message::Timestamp;
     use crate::nodes::schedule::{Schedule, Zone};
-    use crate::nodes::testing::{graph, problems};
+    use crate::nodes::testing::{Run, graph, problems};
     use crate::runtime::{Effect, Engine, Now};
 
     #[test]
@@ -311,6 +315,61 @@ mod tests {
     fn at(text: &str) -> Timestamp {
         let time: jiff::Timestamp = text.parse().expect("RFC 3339");
         Timestamp::from_nanos(time.as_nanosecond().try_into().expect("up to 2262"))
+    }
+
+    #[test]
+    fn ticks_go_on_over_a_restart_and_what_is_overdue_comes_once() {
+        let check = |off: u64, expected: &[i64]| {
+            let mut run = Run::flow(
+                "[nodes.tested]\ntype = 'inject'\nevery = '10s'\n[nodes.sink]\ntype = 'debug'\nfrom = 'tested'",
+            );
+            run.go_on_until(Timestamp::from_millis(14_000));
+            run.restart(Duration::from_secs(off));
+            run.go_on_until(Timestamp::from_millis(60_000));
+            let times = run.messages.iter().map(|message| message.time);
+            let times: Vec<i64> = times.map(|time| time.as_nanos() / 1_000_000_000).collect();
+            assert_eq!(times, expected, "{off} s");
+        };
+        check(0, &[10, 20, 30, 40, 50, 60]);
+        check(5, &[10, 20, 30, 40, 50, 60]);
+        check(7, &[10, 21, 30, 40, 50, 60]);
+        check(31, &[10, 45, 55]);
+    }
+
+    /// When a node sends at 6:00, 8:00 and 10:00 whose device was stopped at 6:30, when its clock was `start` at the next start.
+    fn check_off(start: &str, expected: &[&str]) {
+        let mut run = Run::flow(
+            "[nodes.tested]\ntype = 'inject'\nschedule = '0 6,8,10 * * *'\n\
+             [nodes.sink]\ntype = 'debug'\nfrom = 'tested'",
+        );
+        let day = |time: &str| at(&format!("1970-01-01T{time}:00Z"));
+        run.go_on_until(day("06:30"));
+        let off = day(start).saturating_since(run.now.wall);
+        run.restart_at(Now {
+            mono: run.now.mono + off,
+            wall: day(start),
+        });
+        run.go_on_until(day("12:00"));
+        let times = run.messages.iter();
+        let times = times.map(|message| message.time.to_string()[11..16].to_owned());
+        assert_eq!(times.collect::<Vec<_>>(), expected, "{start}");
+    }
+
+    #[test]
+    fn a_schedule_goes_on_over_a_restart_as_over_a_step_of_the_clock() {
+        check_off("06:30", &["06:00", "08:00", "10:00"]);
+        check_off("07:30", &["06:00", "08:00", "10:00"]);
+        check_off("08:00", &["06:00", "08:00", "10:00"]);
+        check_off("08:30", &["06:00", "08:30", "10:00"]);
+        check_off("11:00", &["06:00", "11:00"]);
+        check_off("11:01", &["06:00"]);
+    }
+
+    #[test]
+    fn what_was_sent_is_sent_again_only_if_the_clock_is_far_behind_after_a_restart() {
+        check_off("05:59", &["06:00", "08:00", "10:00"]);
+        check_off("03:30", &["06:00", "08:00", "10:00"]);
+        check_off("03:29", &["06:00", "06:00", "08:00", "10:00"]);
     }
 
     /// When a node with a schedule sends, if the flow starts at `start`, and after each stretch of time, in hours, the wall

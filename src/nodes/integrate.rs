@@ -25,8 +25,9 @@ use crate::runtime::state::{Pause, State, StateError};
 /// was in the gap is not added, and the total goes on from that reading. So it is when the clock was set ahead between two
 /// readings, as some time after a Pi has started: the time between them is not known then.
 ///
-/// The totals are those since the flow started: they are not kept over a restart. At most 10,000 topics are remembered;
-/// messages of further topics fail.
+/// Totals are kept over a restart. The time from the last reading that is remembered to the first one after it is a gap like any
+/// other; if the clock is behind that reading, as on a Pi whose clock is not set yet, it is left out. At most 10,000 topics are
+/// remembered; messages of further topics fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Integrate {
     /// The time in the readings' unit: `"1h"` makes Wh of W, `"1m"` litres of litres per minute, `"1s"` metres of m/s.
@@ -225,6 +226,7 @@ impl Integrals {
 mod tests {
     use super::*;
     use crate::nodes::testing::{Run, node_mistakes};
+    use crate::runtime::Now;
 
     /// Numbers at seconds.
     fn check(options: &str, readings: &[(i64, f64)], expected: &[&str]) {
@@ -389,5 +391,37 @@ mod tests {
             "per = '1s'\nreset = 'x'",
             "`reset`: this node does not read from `x` (add it to `from`, or name one that is there)",
         );
+    }
+
+    /// What comes after readings of 1 at 0 and 10 s, a restart at which the clock says `start`, and two more readings a second apart.
+    fn check_restart(options: &str, start: i64, expected: &[&str]) {
+        let mut run = Run::new(&format!("type = 'integrate'\nper = '1s'\n{options}"));
+        let at = |second: i64| Timestamp::from_millis(second * 1000);
+        for second in [0, 10] {
+            run.go_on_until(at(second));
+            run.deliver(at(second), 1.0.into());
+        }
+        let off = at(start).saturating_since(run.now.wall);
+        run.restart_at(Now {
+            mono: run.now.mono + off,
+            wall: at(start),
+        });
+        for second in [start, start + 1] {
+            run.go_on_until(at(second));
+            run.deliver(at(second), 1.0.into());
+        }
+        assert_eq!(run.sent[2..], *expected, "{options} {start}");
+    }
+
+    #[test]
+    fn the_total_goes_on_over_a_restart_and_so_does_the_gap() {
+        check_restart("", 100, &["100", "101"]);
+        let gap = "failed: there was no reading for 1m 30s, which is more than `max_gap` (1m): the gap is not in the total";
+        check_restart("max_gap = '1m'", 100, &[gap, "11"]);
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_after_a_restart_spoils_no_readings() {
+        check_restart("", 3, &["10", "11"]);
     }
 }

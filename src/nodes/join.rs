@@ -37,7 +37,8 @@ use crate::runtime::node::Node;
 /// What is not complete `timeout` after its first message fails, or goes out as it is with `partial`. To join always the
 /// newest value of several sensors, use `mode = "object"` with `by = "source"`, `keep = true` and `keys`.
 ///
-/// The result has time and topic of its last message, and its headers but for `parts`. Times here are monotonic. Together,
+/// The result has time and topic of its last message, and its headers but for `parts`. Times here are monotonic. What came is
+/// kept over a restart, and the time while the device is off counts. Together,
 /// what is kept may have 10,000 payloads to one result, 100,000 values and 4 MiB of text; what is beyond fails.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Join {

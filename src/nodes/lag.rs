@@ -18,7 +18,8 @@ use crate::runtime::state::{Pause, State, StateError};
 /// that was there a span of event time before.
 ///
 /// Payloads of any kind go through. Nothing is sent until there is one early enough. With `by`, a message that is not later
-/// than the one before it on its topic fails. At most 10,000 topics and 100,000 payloads, over all topics, are remembered;
+/// than the one before it on its topic fails. Payloads are kept over a restart; with `by`, those that the clock is behind of, as on
+/// a Pi whose clock is not set yet, are forgotten. At most 10,000 topics and 100,000 payloads, over all topics, are remembered;
 /// messages beyond fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Lag {
@@ -172,6 +173,7 @@ fn as_of(
 mod tests {
     use super::*;
     use crate::nodes::testing::{Run, node_mistakes, run_node_json};
+    use crate::runtime::Now;
 
     #[test]
     fn it_goes_back_some_messages() {
@@ -284,5 +286,32 @@ mod tests {
         check("count = 0", "`count`: must be from 1 to 10000");
         check("count = 10001", "`count`: must be from 1 to 10000");
         check("by = '0s'", "`by`: must be longer than 0s");
+    }
+
+    #[test]
+    fn payloads_outlast_a_restart_unless_the_clock_is_behind_them() {
+        // When the clock begins after the restart, in seconds.
+        let check = |options: &str, clock: i64, expected: &[&str]| {
+            let mut run = Run::new(&format!("type = 'lag'\n{options}"));
+            let at = |second: i64| Timestamp::from_millis(second * 1000);
+            for second in [100, 101] {
+                run.go_on_until(at(second));
+                run.deliver(at(second), (second as f64).into());
+            }
+            run.sent.clear();
+            let now = Now {
+                wall: at(clock),
+                ..run.now
+            };
+            run.restart_at(now);
+            run.deliver(at(clock), 7.0.into());
+            run.go_on_until(at(clock + 1));
+            run.deliver(at(clock + 1), 8.0.into());
+            assert_eq!(run.sent, expected, "{options} {clock}");
+        };
+        check("count = 2", 200, &["100", "101"]);
+        check("count = 2", 1, &["100", "101"]);
+        check("by = '1s'", 102, &["101", "7"]);
+        check("by = '1s'", 1, &["7"]);
     }
 }

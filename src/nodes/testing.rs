@@ -244,8 +244,12 @@ impl Run {
     /// Stops the flow and starts it again from its checkpoint, as another process does after the device was off for so long. The wall
     /// clock went on. What is due by then comes with the next [`Run::go_on_until`], and what follows a message may come first.
     pub(crate) fn restart(&mut self, off: Duration) {
-        let before = self.now;
-        self.now = before.later(off);
+        self.restart_at(self.now.later(off));
+    }
+
+    /// The same with any clock at the start.
+    pub(crate) fn restart_at(&mut self, now: Now) {
+        let before = std::mem::replace(&mut self.now, now);
         let restart = |engine: &mut Engine, flow: u32| {
             let checkpoint = engine.checkpoint(flow, before);
             let bytes = checkpoint.expect("it runs").to_bytes();

@@ -403,4 +403,36 @@ mod tests {
             ["failed: `headers.parts` does not agree with that of other parts of `a`"]
         );
     }
+
+    #[test]
+    fn parts_are_waited_for_over_a_restart_also_where_the_whole_says_it_is_no_part() {
+        let mut run = Run::new("type = 'join'\ntimeout = '10s'");
+        let parts = |index: f64| {
+            let parts = Value::object([
+                ("id", Value::from("1")),
+                ("index", index.into()),
+                ("count", 3.0.into()),
+                ("kind", "list".into()),
+                ("parts", Value::Null),
+            ]);
+            Some(Arc::new(Object::from_iter([("parts".into(), parts)])))
+        };
+        let part = |index: f64| Message {
+            topic: "t".into(),
+            payload: index.into(),
+            time: Timestamp::default(),
+            source: NodeId(0),
+            headers: parts(index),
+        };
+        run.deliver_whole(part(0.0));
+        run.restart(Duration::from_secs(9));
+        run.deliver_whole(part(1.0));
+        run.deliver_whole(part(2.0));
+        assert_eq!(run.sent, ["[0,1,2]"]);
+
+        run.deliver_whole(part(0.0));
+        run.restart(Duration::from_secs(60));
+        run.go_on_until(run.now.wall);
+        assert_eq!(run.sent[1..], ["failed: only 1 of 3 parts came within 10s"]);
+    }
 }

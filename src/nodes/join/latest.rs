@@ -111,6 +111,8 @@ impl Latest {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::Run;
 
@@ -229,6 +231,25 @@ mod tests {
         assert_eq!(
             run.sent[1],
             "failed: the object would have more than 10000 fields"
+        );
+    }
+
+    #[test]
+    fn the_newest_values_outlast_a_restart_and_the_time_counts() {
+        let mut run = Run::new(
+            "type = 'join'\nkeep = true\nmode = 'object'\nkeys = ['t', 'h']\ntimeout = '10s'",
+        );
+        run.deliver_on("t", Timestamp::default(), 20.0.into());
+        run.restart(Duration::from_secs(10));
+        run.deliver_on("h", Timestamp::default(), 55.0.into());
+        run.restart(Duration::from_secs(1));
+        run.deliver_on("h", Timestamp::default(), 56.0.into());
+        assert_eq!(
+            run.sent,
+            [
+                r#"{"t":20,"h":55}"#,
+                "failed: nothing came for `t` within 10s: no longer part of the object"
+            ]
         );
     }
 }
