@@ -34,13 +34,21 @@ pub(super) struct Pauses {
     pub(super) forgets: bool,
 }
 
+/// What a type may do after a restart that it does not do without one.
+#[derive(Clone, Copy)]
+pub(super) struct Allowed {
+    /// Something more at the start.
+    pub(super) says_again: bool,
+    /// Mark its results.
+    pub(super) marks: bool,
+}
+
 /// A flow in its world.
 pub(super) struct Play {
     engine: Engine,
     graph: Arc<Graph>,
     tested: &'static NodeType,
-    /// Whether what they do at the start after a restart is something more.
-    says_again: bool,
+    allowed: Allowed,
     pauses: Option<Pauses>,
     now: Now,
     readings: usize,
@@ -58,7 +66,7 @@ impl Play {
     pub(super) fn new(
         tested: &'static NodeType,
         flow: &str,
-        says_again: bool,
+        allowed: Allowed,
         pauses: Option<Pauses>,
     ) -> Play {
         let graph = graph(flow);
@@ -95,7 +103,7 @@ impl Play {
             engine: Engine::new("press-7"),
             graph,
             tested,
-            says_again,
+            allowed,
             pauses,
             now,
             readings: 0,
@@ -161,7 +169,7 @@ impl Play {
         self.engine = Engine::new("press-7");
         let before = self.deeds.len();
         self.start(Some((Arc::new(checkpoint), pauses.pause)));
-        if pauses.pause == Pause::Restart && self.says_again {
+        if pauses.pause == Pause::Restart && self.allowed.says_again {
             self.deeds.truncate(before);
         }
     }
@@ -236,6 +244,10 @@ impl Play {
             _ => false,
         };
         if is_noted {
+            let mut effect = effect.clone();
+            if self.allowed.marks {
+                take_marks_off(&mut effect);
+            }
             self.deeds.push(format!("{:?} {effect:?}", self.now.mono));
         }
     }
@@ -290,4 +302,24 @@ fn level(pin: Pin, time: Duration) -> Level {
     let rests = (2_600..3_400).contains(&time.as_secs());
     let bounces = (5_000..5_400).contains(&phase) && phase % 200 < 100;
     (!rests && (phase < 5_000 || bounces)).into()
+}
+
+/// Takes away what says that a result went through a restart.
+fn take_marks_off(effect: &mut Effect) {
+    let unmarked = |payload: &mut Value| {
+        if let Value::Object(fields) = payload {
+            let fields = Arc::make_mut(fields);
+            fields.shift_remove("restored");
+            fields.shift_remove("window");
+        }
+    };
+    match effect {
+        Effect::Tapped { message, .. } => unmarked(&mut message.payload),
+        Effect::Uplink { draft, .. } => {
+            let mut payload = serde_json::from_slice(&draft.payload).expect("JSON");
+            unmarked(&mut payload);
+            draft.payload = payload.to_json().into();
+        }
+        _ => {}
+    }
 }
