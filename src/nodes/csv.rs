@@ -18,6 +18,7 @@ use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Makes objects of CSV text, one for each row, and CSV text of objects (RFC 4180).
 ///
@@ -185,6 +186,15 @@ struct Converter {
 }
 
 impl Node for Converter {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.texts_read))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.texts_read = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let outcome = match (&message.payload, self.action) {
             (Value::Text(text), Action::Auto | Action::Parse) => {

@@ -8,8 +8,10 @@ use crate::board::{Level, Pin, Pull};
 use crate::flow::estimate::Load;
 use crate::message::{Message, Text, Timestamp, Value};
 use crate::runtime::node::{Context, Input, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
-/// Sends the level of a pin, 0 or 1: once at the start and at each edge.
+/// Sends the level of a pin, 0 or 1: once at the start and at each edge. After a reload of the flow, only if it is another one than was
+/// sent last.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct GpioIn {
     /// The pin's BCM (GPIO) number, 0 to 27; not its place on the header.
@@ -51,7 +53,11 @@ from = "door"
             .topic
             .as_deref()
             .map_or_else(|| site.own_topic(), Into::into);
-        Ok(Box::new(Contact { topic, last: None }))
+        Ok(Box::new(Contact {
+            topic,
+            last: None,
+            is_reloaded: false,
+        }))
     }
 }
 
@@ -59,6 +65,17 @@ struct Contact {
     topic: Text,
     /// What was sent last.
     last: Option<(Timestamp, Level)>,
+    /// Whether the level that comes next is news only if it is another one.
+    is_reloaded: bool,
+}
+
+impl Contact {
+    fn is_known(&self, time: Timestamp, level: Level) -> bool {
+        self.last.is_some_and(|(last_time, last_level)| {
+            // The level at the start may be that of an edge which comes by itself too.
+            last_level == level && (self.is_reloaded || last_time == time)
+        })
+    }
 }
 
 impl Node for Contact {
@@ -66,13 +83,31 @@ impl Node for Contact {
         cx.read_level();
     }
 
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        if pause == Pause::Reload {
+            self.last = state.read()?;
+            self.is_reloaded = true;
+        }
+        self.start(cx);
+        Ok(())
+    }
+
     fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
 
     fn input(&mut self, input: Input, cx: &mut Context<'_>) {
         match input {
-            // The level at the start may be that of an edge which comes by itself too.
-            Input::Edge { time, level } if self.last == Some((time, level)) => {}
+            Input::Edge { time, level } if self.is_known(time, level) => self.is_reloaded = false,
             Input::Edge { time, level } => {
+                self.is_reloaded = false;
                 self.last = Some((time, level));
                 let level = if level == Level::High { 1.0 } else { 0.0 };
                 cx.originate(self.topic.clone(), Value::Number(level), time);
@@ -141,5 +176,58 @@ mod tests {
             })
             .collect();
         assert_eq!(sent, ["1", "1", "0", "1", "failed: the pin is gone"]);
+    }
+
+    /// What is told after a pause, for levels that come then.
+    fn after(pause: Pause, levels: &[(i64, Level)]) -> Vec<String> {
+        let flow = graph(
+            "[nodes.door]\ntype = 'gpio in'\npin = 22\n[nodes.show]\ntype = 'debug'\nfrom = 'door'",
+        );
+        let from = |flow| Address {
+            flow,
+            node: crate::message::NodeId(0),
+        };
+        let edge = |flow, second: i64, level| {
+            let time = Timestamp::from_millis(second * 1000);
+            let input = Input::Edge { time, level };
+            let to = from(flow);
+            Event::Input { to, input }
+        };
+        let now = Now::default();
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(flow.clone(), now, &mut effects);
+        engine.handle(now, edge(0, 1, Level::High), &mut effects);
+        effects.clear();
+        let place = match pause {
+            Pause::Reload => engine.replace(0, flow, now, &mut effects),
+            Pause::Restart => {
+                let checkpoint = engine.checkpoint(0, now).expect("it runs");
+                Ok(engine.add_restored(flow, checkpoint, now, &mut effects))
+            }
+        };
+        let place = place.expect("it can be built");
+        let asks = Effect::ReadLevel { from: from(place) };
+        assert_eq!(effects, [asks], "{pause:?}");
+        effects.clear();
+        for (second, level) in levels {
+            engine.handle(now, edge(place, *second, *level), &mut effects);
+        }
+        let told = effects.iter().map(|effect| match effect {
+            Effect::Debug { message, .. } => message.payload.to_json(),
+            other => panic!("{other:?}"),
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn after_a_reload_only_another_level_is_told() {
+        use Level::{High, Low};
+        assert_eq!(after(Pause::Reload, &[(2, High)]), [""; 0]);
+        assert_eq!(after(Pause::Reload, &[(2, High), (3, Low)]), ["0"]);
+        assert_eq!(after(Pause::Reload, &[(2, High), (3, High)]), ["1"]);
+        assert_eq!(after(Pause::Reload, &[(2, Low), (3, Low)]), ["0", "0"]);
+        assert_eq!(after(Pause::Restart, &[(1, High)]), ["1"]);
+        assert_eq!(after(Pause::Restart, &[(2, Low)]), ["0"]);
     }
 }

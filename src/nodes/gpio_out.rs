@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{BuildError, Definition, Problem, Surroundings, Use};
 use crate::board::{Level, Pin};
 use crate::flow::options::Span;
 use crate::message::Message;
 use crate::runtime::node::{Context, Node, excerpt};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Drives a pin: `true` or 1 is high, `false` or 0 is low.
 ///
 /// The pin goes to its safe level at the start, at the stop, when the flow fails, and, with `silent_after`, when no level
-/// has come for that long.
+/// has come for that long. After a restart it stays there until a level comes. A reload of the flow does not touch it.
 ///
 /// `min_on` and `min_off` keep a compressor or a burner from switching too often; on is the level that is not `safe`. A level that
-/// comes too early is kept, and driven when the time has passed; the latest one counts. `min_off` counts from the start of
+/// comes too early is kept, and driven when the time has passed; the latest one counts. `min_off` counts from each start of
 /// the flow too, for the machine may have run until a power cut a moment ago. What makes the pin safe does so at once, whatever
 /// `min_on` says: a machine that nobody watches is worse than one that stops early. A `false` that must always stop it at once
 /// needs a flow without `min_on`.
@@ -109,10 +110,12 @@ min_off = "5m"
             silent_after: span(self.silent_after),
             min_on: span(self.min_on).unwrap_or_default(),
             min_off: span(self.min_off).unwrap_or_default(),
-            driven: self.safe.into(),
-            wanted: self.safe.into(),
-            free_at: Duration::ZERO,
-            silent_at: None,
+            remembered: Remembered {
+                driven: self.safe.into(),
+                wanted: self.safe.into(),
+                free_at: Duration::ZERO,
+                silent_at: None,
+            },
         }))
     }
 }
@@ -123,6 +126,11 @@ struct Output {
     silent_after: Option<Duration>,
     min_on: Duration,
     min_off: Duration,
+    remembered: Remembered,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
     driven: Level,
     /// The level of the last message; another one than is driven while that one has to stay.
     wanted: Level,
@@ -140,18 +148,20 @@ impl Output {
         } else {
             self.min_on
         };
-        self.driven = level;
-        self.free_at = now.saturating_add(at_least);
+        self.remembered.driven = level;
+        self.remembered.free_at = now.saturating_add(at_least);
         cx.set_output(self.pin, level);
     }
 
     /// Drives what is wanted, if that may be, and sees to it that it is looked at again.
     fn settle(&mut self, cx: &mut Context<'_>) {
-        if self.wanted != self.driven && cx.now().mono >= self.free_at {
-            self.drive(self.wanted, cx);
+        let Remembered { wanted, driven, .. } = self.remembered;
+        if wanted != driven && cx.now().mono >= self.remembered.free_at {
+            self.drive(wanted, cx);
         }
-        let change_at = (self.wanted != self.driven).then_some(self.free_at);
-        match change_at.into_iter().chain(self.silent_at).min() {
+        let it = &self.remembered;
+        let change_at = (it.wanted != it.driven).then_some(it.free_at);
+        match change_at.into_iter().chain(it.silent_at).min() {
             Some(next) => cx.wake_at(next),
             None => cx.cancel_wake(),
         }
@@ -163,6 +173,27 @@ impl Node for Output {
         self.drive(self.safe, cx);
     }
 
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.remembered))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        match pause {
+            Pause::Reload => self.remembered = state.read()?,
+            // Nor does it know how long it has been off: it may have been switched on after the state was taken.
+            Pause::Restart => {
+                cx.cancel_wake();
+                self.start(cx);
+            }
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(level) = message.payload.as_level() else {
             cx.fail(format!(
@@ -171,18 +202,19 @@ impl Node for Output {
             ));
             return;
         };
-        self.wanted = level.into();
+        self.remembered.wanted = level.into();
         if let Some(silent_after) = self.silent_after {
-            self.silent_at = Some(cx.now().mono.saturating_add(silent_after));
+            self.remembered.silent_at = Some(cx.now().mono.saturating_add(silent_after));
         }
         self.settle(cx);
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        if self.silent_at.is_some_and(|at| at <= cx.now().mono) {
-            self.silent_at = None;
-            self.wanted = self.safe;
-            if self.driven != self.safe {
+        let silent_at = self.remembered.silent_at;
+        if silent_at.is_some_and(|at| at <= cx.now().mono) {
+            self.remembered.silent_at = None;
+            self.remembered.wanted = self.safe;
+            if self.remembered.driven != self.safe {
                 self.drive(self.safe, cx);
             }
         }
@@ -192,6 +224,8 @@ impl Node for Output {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::{Run, node_problems};
 
@@ -348,5 +382,37 @@ mod tests {
             let expected = format!("`{option}`: must be at least 1ms");
             assert!(found.iter().any(|p| p.contains(&expected)), "{found:?}");
         }
+    }
+
+    /// Checkpoints may be minutes old: it may have been switched on after one, and nobody may start a machine from memory.
+    #[test]
+    fn after_a_restart_it_is_safe_and_off_for_its_time() {
+        let check = |before: &[bool], expected: &[(u64, &str)]| {
+            let options = "min_on = '2s'\nmin_off = '10s'\nsilent_after = '30s'";
+            let mut run = Run::sink(&format!("type = 'gpio out'\npin = 17\n{options}"));
+            let mut second = 20;
+            for level in before {
+                second += 5;
+                run.go_on_until(Timestamp::from_millis(second * 1000));
+                run.deliver(run.now.wall, (*level).into());
+            }
+            run.sent.clear();
+            run.restart(Duration::from_secs(3600));
+            let mut found = Vec::new();
+            for after in 0..60 {
+                run.go_on_until(run.now.wall);
+                if after == 5 {
+                    run.deliver(run.now.wall, true.into());
+                }
+                found.extend(run.sent.drain(..).map(|sent| (after, sent)));
+                run.now = run.now.later(Duration::from_secs(1));
+            }
+            let found: Vec<_> = found.iter().map(|(at, sent)| (*at, &**sent)).collect();
+            assert_eq!(found, expected, "{before:?}");
+        };
+        let expected = [(0, LOW), (10, HIGH), (35, LOW)];
+        check(&[], &expected);
+        check(&[true], &expected);
+        check(&[true, false], &expected);
     }
 }

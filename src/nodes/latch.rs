@@ -1,11 +1,12 @@
 //! `latch`: remembers that something was true until it is reset.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{BuildError, Definition, Problem, Surroundings};
-use crate::message::{Message, NodeId, Value};
+use crate::message::{Message, NodeId, Text, Value};
 use crate::runtime::node::{Context, Node, excerpt};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Is set by one input and reset by another: an alarm that stays until someone has seen it, a pump with two buttons.
 ///
@@ -16,16 +17,19 @@ use crate::runtime::node::{Context, Node, excerpt};
 ///
 /// Sends its state, `true` or `false`, with each message, so that what reads it can tell "unchanged" from "no more messages";
 /// a `filter` behind it leaves the changes. What is no level, or comes from another node, fails and changes nothing.
+///
+/// Its state is kept over a restart. Outputs are at their safe level then, so it sends its state once at the start, on its own
+/// topic (the flow's and the node's name), if it had sent one before.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Latch {
     /// The node that sets it. Default: every node that it reads but `reset`; one that is true is enough.
     set: Option<String>,
-    /// The node that resets it. Default: none, and what was set stays so until the flow starts again.
+    /// The node that resets it. Default: none, and what was set stays so for good.
     reset: Option<String>,
     /// What counts when both are true: `reset` or `set`. Default: `reset`.
     #[serde(default)]
     dominant: Dominant,
-    /// The state at the start. Default: `false`.
+    /// The state when the flow runs for the first time. Default: `false`.
     #[serde(default)]
     start: bool,
 }
@@ -83,7 +87,7 @@ pin = 24
 
     fn warnings(&self) -> Vec<Problem> {
         if self.set.is_some() && self.reset.is_none() {
-            let message = "names the only input that counts; without `reset` only a new start of the flow ends it";
+            let message = "names the only input that counts; without `reset` nothing ends it, not even a restart";
             return vec![Problem::new("set", message)];
         }
         Vec::new()
@@ -95,9 +99,14 @@ pin = 24
             set: input(&self.set),
             reset: input(&self.reset),
             dominant: self.dominant,
-            sets: Vec::new(),
-            is_reset: false,
-            is_on: self.start,
+            reads: site.reads().collect(),
+            topic: site.own_topic(),
+            remembered: Remembered {
+                sets: Vec::new(),
+                is_reset: false,
+                is_on: self.start,
+                is_told: false,
+            },
         }))
     }
 }
@@ -106,17 +115,28 @@ struct Bistable {
     set: Option<NodeId>,
     reset: Option<NodeId>,
     dominant: Dominant,
+    /// The nodes that it reads.
+    reads: Vec<NodeId>,
+    /// The topic under which it says at the start what it remembers.
+    topic: Text,
+    remembered: Remembered,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
     /// The nodes whose level is true and sets it; no more than it reads.
     sets: Vec<NodeId>,
     /// The level of `reset`.
     is_reset: bool,
     is_on: bool,
+    /// Whether it has ever sent its state.
+    is_told: bool,
 }
 
-impl Bistable {
-    fn step(&mut self) {
+impl Remembered {
+    fn step(&mut self, dominant: Dominant) {
         let is_set = !self.sets.is_empty();
-        self.is_on = match self.dominant {
+        self.is_on = match dominant {
             Dominant::Reset => !self.is_reset && (is_set || self.is_on),
             Dominant::Set => is_set || (!self.is_reset && self.is_on),
         };
@@ -124,6 +144,26 @@ impl Bistable {
 }
 
 impl Node for Bistable {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.remembered))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.remembered = state.read()?;
+        // One that it reads no more would hold it for ever.
+        self.remembered.sets.retain(|set| self.reads.contains(set));
+        if pause == Pause::Restart && self.remembered.is_told {
+            let is_on = Value::Bool(self.remembered.is_on);
+            cx.originate(self.topic.clone(), is_on, cx.now().wall);
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(level) = message.payload.as_level() else {
             cx.fail(format!(
@@ -133,27 +173,32 @@ impl Node for Bistable {
             return;
         };
         let from = message.source;
+        let remembered = &mut self.remembered;
         if self.reset == Some(from) {
-            self.is_reset = level;
+            remembered.is_reset = level;
         } else if self.set.is_none_or(|set| set == from) {
-            self.sets.retain(|set| *set != from);
+            remembered.sets.retain(|set| *set != from);
             if level {
-                self.sets.push(from);
+                remembered.sets.push(from);
             }
         } else {
             cx.fail("the message is from a node that is neither `set` nor `reset`");
             return;
         }
-        self.step();
-        message.payload = Value::Bool(self.is_on);
+        remembered.step(self.dominant);
+        remembered.is_told = true;
+        message.payload = Value::Bool(remembered.is_on);
         cx.pass(0);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::message::{Timestamp, Value};
-    use crate::nodes::testing::{Run, node_problems, problems};
+    use std::time::Duration;
+
+    use crate::message::{Message, Timestamp, Value};
+    use crate::nodes::testing::{Run, graph, node_problems, problems};
+    use crate::runtime::{Address, Effect, Engine, Event, Now};
 
     const SET_AND_RESET: &str = "type = 'latch'\nset = 'set'\nreset = 'reset'";
 
@@ -291,5 +336,71 @@ mod tests {
              [nodes.c]\ntype = 'debug'\nfrom = 'b'",
         );
         assert_eq!(found, [""; 0], "one input without a name is fine");
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn after_a_restart_it_says_its_state_if_it_had_said_one() {
+        let mut run = Run::with_sources(&["set", "reset"], SET_AND_RESET);
+        run.restart(HOUR);
+        assert_eq!(run.sent, [""; 0]);
+        run.deliver_message("set", "t", Timestamp::default(), true.into());
+        run.deliver_message("set", "t", Timestamp::default(), false.into());
+        run.restart(HOUR);
+        assert_eq!(run.sent, ["true", "true", "true"]);
+        let said = &run.messages[2];
+        assert_eq!((&*said.topic, said.time), ("test/tested", run.now.wall));
+        run.deliver_message("reset", "t", Timestamp::default(), true.into());
+        assert_eq!(run.sent[3], "false");
+    }
+
+    /// One that is read no more would hold it for ever.
+    #[test]
+    fn what_it_reads_no_more_does_not_set_it() {
+        let flow = |from: &str| {
+            let source = |name: &str| format!("[nodes.{name}]\ntype = 'catch'\nnodes = []\n");
+            let sources: String = ["a", "b", "reset"].map(source).concat();
+            graph(&format!(
+                "{sources}[nodes.other]\ntype = 'debug'\nfrom = ['a', 'b']\n\
+                 [nodes.tested]\ntype = 'latch'\nreset = 'reset'\nfrom = [{from}]\n\
+                 [nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
+            ))
+        };
+        let (before, after) = (flow("'a', 'b', 'reset'"), flow("'a', 'reset'"));
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(before.clone(), Now::default(), &mut effects);
+        let send = |engine: &mut Engine, flow: u32, from: &str, level: bool| {
+            let id = |name| before.find(name).expect("it is there");
+            let message = Message {
+                topic: "t".into(),
+                payload: level.into(),
+                time: Timestamp::default(),
+                source: id(from),
+                headers: None,
+            };
+            let to = Address {
+                flow,
+                node: id("tested"),
+            };
+            let messages = vec![message];
+            let mut effects = Vec::new();
+            engine.handle(
+                Now::default(),
+                Event::Messages { to, messages },
+                &mut effects,
+            );
+            match &effects[..] {
+                [Effect::Debug { message, .. }] => message.payload == true.into(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(send(&mut engine, 0, "b", true));
+        let flow = engine.replace(0, after, Now::default(), &mut effects);
+        let flow = flow.expect("it can be built");
+        assert!(send(&mut engine, flow, "a", false), "it stays as it was");
+        assert!(!send(&mut engine, flow, "reset", true));
+        assert!(!send(&mut engine, flow, "reset", false));
     }
 }

@@ -8,6 +8,7 @@ use super::series::give_reason;
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::message::Message;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Parts numbers that are out of bounds, out of port `out`, from the others, out of `ok`: plausibility limits, or alarms.
 ///
@@ -168,6 +169,15 @@ struct Bounds {
 }
 
 impl Node for Bounds {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.out))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.out = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;

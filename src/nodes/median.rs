@@ -9,6 +9,7 @@ use super::keyed::Keyed;
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends the median of the last numbers of a topic: a single outlier does not show, a step shows after half of them.
 ///
@@ -91,6 +92,15 @@ struct Medians {
 }
 
 impl Node for Medians {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.last = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;

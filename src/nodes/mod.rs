@@ -45,6 +45,8 @@ mod pid;
 mod pwm_out;
 mod range;
 mod rate;
+#[cfg(test)]
+mod restart_test;
 mod sample;
 mod sampler;
 mod schedule;

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::gpio_out::too_short;
 use super::range::Ends;
-use super::series::present_or_fail;
+use super::series::{is_ahead, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, NodeId, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Holds a measurement at a setpoint with a PID controller in its parallel form. The payload is the measurement; it sends
 /// what a valve, a fan or a heater is to be driven with, a number within `out`.
@@ -26,6 +27,9 @@ use crate::runtime::node::{Context, Node};
 /// `h` is the time between two measurements by their own time stamps, and need not be even. The integral does not move further
 /// while the output is at the end of `out` to which it would push (no windup), and stays within `out` itself. The first
 /// measurement, and one after a gap of more than `max_gap`, has neither a derivative nor a step of the integral.
+///
+/// The integral is kept over a restart, and so is a setpoint from a node. If a measurement was missed meanwhile, the next one is as
+/// one after a gap: while nothing was controlled, nothing is integrated.
 ///
 /// It keeps one state, whatever the topics. A measurement that is not later than the one before, is no finite number, or is too
 /// large to compute with fails and changes nothing. With `setpoint_from`, a message from that node sets the setpoint and
@@ -53,7 +57,7 @@ pub(super) struct Pid {
     /// is above (cooling, draining). Default: `reverse`.
     #[serde(default)]
     action: Action,
-    /// The integral at the start, in units of the output and within `out`. Default: 0, or the end of `out` that is nearest.
+    /// The integral when the flow runs for the first time, in units of the output and within `out`. Default: 0, or the end of `out` that is nearest.
     start: Option<f64>,
     /// After a longer gap between two measurements go on from the second, without a step over the gap. Default: no gap is
     /// too long.
@@ -159,7 +163,6 @@ silent_after = "30s"
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
         let Ends(low, high) = self.out;
         Ok(Box::new(Controller {
-            setpoint: self.setpoint,
             setpoint_from: self.setpoint_from.as_deref().map(|name| site.input(name)),
             kp: self.kp,
             ki: self.ki,
@@ -172,15 +175,18 @@ silent_after = "30s"
             low,
             high,
             max_gap: self.max_gap.map_or(Duration::MAX, |gap| gap.0),
-            integral: self.start.unwrap_or_else(|| 0.0_f64.clamp(low, high)),
-            derivative: 0.0,
-            last: None,
+            remembered: Remembered {
+                setpoint: self.setpoint,
+                integral: self.start.unwrap_or_else(|| 0.0_f64.clamp(low, high)),
+                derivative: 0.0,
+                last: None,
+                interval: None,
+            },
         }))
     }
 }
 
 struct Controller {
-    setpoint: Option<f64>,
     setpoint_from: Option<NodeId>,
     kp: f64,
     ki: f64,
@@ -192,11 +198,32 @@ struct Controller {
     low: f64,
     high: f64,
     max_gap: Duration,
+    remembered: Remembered,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    setpoint: Option<f64>,
     /// The integral part of the output.
     integral: f64,
     /// The derivative part of the output.
     derivative: f64,
+    /// The last measurement.
     last: Option<(Timestamp, f64)>,
+    /// How long before that the one before it was.
+    interval: Option<Duration>,
+}
+
+impl Remembered {
+    /// Whether a measurement must have come and was not seen, or none can come that is later than the last one.
+    fn is_cut_off(&self, pause: Pause, cx: &Context<'_>) -> bool {
+        let Some((time, _)) = self.last else {
+            return false;
+        };
+        let away = cx.now().wall.saturating_since(time);
+        let is_missed = self.interval.is_none_or(|interval| away > interval);
+        (pause == Pause::Restart && is_missed) || is_ahead(time, pause, cx)
+    }
 }
 
 impl Controller {
@@ -204,23 +231,25 @@ impl Controller {
     fn step(&mut self, setpoint: f64, time: Timestamp, y: f64) -> Result<f64, String> {
         let error = self.sign * (setpoint - y);
         let proportional = self.kp * error;
-        let (mut derivative, mut push) = (0.0, 0.0);
-        if let Some((last_time, last_y)) = self.last {
+        let Remembered { integral, last, .. } = self.remembered;
+        let (mut derivative, mut push, mut interval) = (0.0, 0.0, None);
+        if let Some((last_time, last_y)) = last {
             if time <= last_time {
                 return Err(format!(
                     "the measurement's time {time} is not after that of the one before, {last_time}"
                 ));
             }
             let gap = time.saturating_since(last_time);
+            interval = Some(gap);
             if gap <= self.max_gap {
                 let h = gap.as_secs_f64();
                 let change = self.sign * (y - last_y);
-                derivative =
-                    (self.filter_s * self.derivative - self.kd * change) / (self.filter_s + h);
+                derivative = (self.filter_s * self.remembered.derivative - self.kd * change)
+                    / (self.filter_s + h);
                 push = self.ki * error * h;
             }
         }
-        let unlimited = proportional + self.integral + derivative;
+        let unlimited = proportional + integral + derivative;
         if !unlimited.is_finite() || push.is_nan() {
             return Err(format!(
                 "the measurement {y} and the setpoint {setpoint} are too large to compute with"
@@ -232,24 +261,46 @@ impl Controller {
         } else {
             push.max((self.low - unlimited).min(0.0))
         };
-        self.integral = (self.integral + push).clamp(self.low, self.high);
-        self.derivative = derivative;
-        self.last = Some((time, y));
-        let output = proportional + self.integral + derivative;
+        let integral = (integral + push).clamp(self.low, self.high);
+        self.remembered = Remembered {
+            integral,
+            derivative,
+            last: Some((time, y)),
+            interval: interval.or(self.remembered.interval),
+            ..self.remembered
+        };
+        let output = proportional + integral + derivative;
         Ok(output.clamp(self.low, self.high))
     }
 }
 
 impl Node for Controller {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.remembered))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.remembered = state.read()?;
+        if self.remembered.is_cut_off(pause, cx) {
+            self.remembered.last = None;
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;
         };
         if self.setpoint_from == Some(message.source) {
-            self.setpoint = Some(number);
+            self.remembered.setpoint = Some(number);
             return;
         }
-        let Some(setpoint) = self.setpoint else {
+        let Some(setpoint) = self.remembered.setpoint else {
             return;
         };
         // Kept, a time far ahead would make all that follow fail, and the output stay where it is.
@@ -268,6 +319,8 @@ impl Node for Controller {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::{Run, node_problems, run_node, run_node_at};
 
@@ -605,5 +658,40 @@ mod tests {
             "does not read from `knob`",
         );
         check(&format!("{valid}\naction = 'cool'"), "`action`");
+    }
+
+    /// The integral is kept over a pause. Only measurements that were not missed are steps of it.
+    #[test]
+    fn nothing_is_integrated_over_a_pause_in_which_a_measurement_was_missed() {
+        let check = |off_ms: u64, expected: &[&str]| {
+            let mut run = Run::new(&format!("type = 'pid'\n{WIDE}\nkp = 0\nki = 0.5\nkd = 2"));
+            for at in [0, 1] {
+                run.go_on_until(second(at));
+                run.deliver(second(at), 8.0.into());
+            }
+            run.restart(Duration::from_millis(off_ms));
+            for y in [8.0, 9.0] {
+                let next = run.now.wall.saturating_add(Duration::from_secs(1));
+                run.go_on_until(next);
+                run.deliver(next, y.into());
+            }
+            assert_eq!(run.sent, expected, "{off_ms} ms");
+        };
+        check(0, &["0", "1", "2", "0.5"]);
+        check(1000, &["0", "1", "3", "1.5"]);
+        check(1001, &["0", "1", "1", "-0.5"]);
+        check(86_400_000, &["0", "1", "1", "-0.5"]);
+    }
+
+    #[test]
+    fn a_setpoint_from_a_node_is_kept() {
+        let mut run = Run::with_sources(
+            &["source", "wanted"],
+            "type = 'pid'\nsetpoint_from = 'wanted'\nkp = 1\nout = [-100, 100]",
+        );
+        run.deliver_message("wanted", "t", second(0), 20.0.into());
+        run.restart(Duration::from_secs(86_400));
+        run.deliver(run.now.wall, 15.0.into());
+        assert_eq!(run.sent, ["5"]);
     }
 }

@@ -12,6 +12,7 @@ use crate::board::{Drive, Pin};
 use crate::flow::options::Span;
 use crate::message::Message;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Drives a pin with pulses (PWM): a valve, a fan, a heater or an LED between off and full.
 ///
@@ -19,7 +20,7 @@ use crate::runtime::node::{Context, Node};
 /// `range`. A number outside fails and changes nothing; a `range` node before it with `outside = "clamp"` holds it inside. A new
 /// duty counts from the next pulse; off, full and the safe level count at once, and the pulses go on in their rhythm after them.
 ///
-/// The pin goes to its safe level at the start, at the stop, when the flow fails, and, with `silent_after`, when no duty has
+/// The pin goes to its safe level at the start, at the stop, when the flow fails, and stays there until a duty comes; also, with `silent_after`, when no duty has
 /// come for that long. The safe state is a level, not a duty, because pulses need a program that runs. If the program is killed
 /// in the midst of pulses (SIGKILL), the pin stays at the level of that moment.
 ///
@@ -112,7 +113,7 @@ silent_after = "1m"
             range: self.range,
             safe: Drive::Level(self.safe.into()),
             silent_after: self.silent_after.map(|span| span.0),
-            driven: None,
+            duty: None,
         }))
     }
 }
@@ -123,21 +124,47 @@ struct Output {
     range: Ends,
     safe: Drive,
     silent_after: Option<Duration>,
-    driven: Option<Drive>,
+    /// The duty that it is driven with; none if it is safe.
+    duty: Option<f64>,
 }
 
 impl Output {
-    fn drive(&mut self, drive: Drive, cx: &mut Context<'_>) {
-        if self.driven != Some(drive) {
-            self.driven = Some(drive);
+    fn drive(&mut self, duty: Option<f64>, cx: &mut Context<'_>) {
+        let before = std::mem::replace(&mut self.duty, duty);
+        let drive = self.drive_with(duty);
+        if self.drive_with(before) != drive {
             cx.set_output(self.pin, drive);
         }
+    }
+
+    fn drive_with(&self, duty: Option<f64>) -> Drive {
+        duty.map_or(self.safe, |duty| Drive::with_duty(self.period, duty))
     }
 }
 
 impl Node for Output {
     fn start(&mut self, cx: &mut Context<'_>) {
-        self.drive(self.safe, cx);
+        cx.set_output(self.pin, self.safe);
+    }
+
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.duty))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        match pause {
+            Pause::Reload => self.duty = state.read()?,
+            Pause::Restart => {
+                cx.cancel_wake();
+                self.start(cx);
+            }
+        }
+        Ok(())
     }
 
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
@@ -153,19 +180,21 @@ impl Node for Output {
             ));
             return;
         }
-        self.drive(Drive::with_duty(self.period, duty), cx);
+        self.drive(Some(duty), cx);
         if let Some(silent_after) = self.silent_after {
             cx.wake_at(cx.now().mono.saturating_add(silent_after));
         }
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        self.drive(self.safe, cx);
+        self.drive(None, cx);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::board::{Level, Pin};
     use crate::message::{Timestamp, Value};
     use crate::nodes::testing::{Run, graph, node_problems};
@@ -298,5 +327,15 @@ mod tests {
             found[0].contains("pin 18 is used by node `fan` already"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn after_a_restart_it_is_safe_until_a_duty_comes() {
+        let mut run = Run::sink("type = 'pwm out'\npin = 18\nsilent_after = '10s'");
+        run.deliver(Timestamp::default(), 0.25.into());
+        run.restart(Duration::from_secs(5));
+        run.go_on_until(Timestamp::from_millis(60_000));
+        run.deliver(run.now.wall, 0.25.into());
+        assert_eq!(run.sent, [LOW, QUARTER, LOW, QUARTER]);
     }
 }

@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::series::{
-    COMPUTED_BYTES, ClockSetting, finite_or_fail, later_or_fail, level_or_fail, present_or_fail,
+    COMPUTED_BYTES, ClockSetting, finite_or_fail, forget_ahead, later_or_fail, level_or_fail,
+    present_or_fail,
 };
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends how fast a number changes, or how fast pulses come, per topic and in event time: the kW of an energy meter, the
 /// litres per minute of a water meter, the degrees per minute of a cold store.
@@ -26,7 +28,8 @@ use crate::runtime::node::{Context, Node};
 /// pulse for `zero_after`, 0 is sent once, and the next pulse is a first one again.
 ///
 /// A reading or pulse that is not later than the one before it fails, and so does the first one after the clock was set ahead,
-/// as some time after a Pi has started; the next one has a rate again. At most 10,000 topics are remembered; messages of
+/// as some time after a Pi has started; the next one has a rate again. After a restart, the first rate of pulses may be too low: how many
+/// came meanwhile is not known. At most 10,000 topics are remembered; messages of
 /// further topics fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Rate {
@@ -186,7 +189,7 @@ struct Readings {
     last: Keyed<Option<Reading>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Reading {
     time: Timestamp,
     number: f64,
@@ -194,6 +197,21 @@ struct Reading {
 }
 
 impl Node for Readings {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.last = state.read()?;
+        forget_ahead(&mut self.last, |reading| reading.time, pause, cx);
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if present_or_fail(message.time, cx).is_none() {
             return;
@@ -237,11 +255,11 @@ struct Pulses {
     zero_after: Duration,
     /// The last pulse of each topic that is not silent.
     last: Keyed<Option<Pulse>>,
-    /// Whether a wake-up has been asked for. It is for the pulse that is silent first; one that comes later has more time.
+    /// Whether a wake-up has been asked for: whenever there is a pulse. It is for the pulse that is silent first; one that comes later has more time.
     is_waiting: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Pulse {
     time: Timestamp,
     /// The monotonic time at which the rate is 0 if no other pulse comes.
@@ -250,6 +268,22 @@ struct Pulse {
 }
 
 impl Node for Pulses {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.last = state.read()?;
+        forget_ahead(&mut self.last, |pulse| pulse.time, pause, cx);
+        self.is_waiting = self.last.iter_mut().any(|(_, pulse)| pulse.is_some());
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if level_or_fail(&message.payload, cx) != Some(true) {
             return;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::timers::{self, Deadlines};
@@ -12,6 +12,7 @@ use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::Message;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends the latest message of each topic at a steady pace.
 ///
@@ -65,8 +66,7 @@ topic = "sites/{device}/hall/pressure"
         Ok(Box::new(Latest {
             every: self.every.0,
             repeat: self.repeat,
-            latest: Keyed::default(),
-            deadlines: Deadlines::default(),
+            remembered: Remembered::default(),
         }))
     }
 }
@@ -74,6 +74,11 @@ topic = "sites/{device}/hall/pressure"
 struct Latest {
     every: Duration,
     repeat: bool,
+    remembered: Remembered,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Remembered {
     /// What is to be sent at the next tick, per topic.
     latest: Keyed<Option<Message>>,
     deadlines: Deadlines,
@@ -88,26 +93,37 @@ impl Latest {
 }
 
 impl Node for Latest {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.remembered))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.remembered = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let next_tick = self.next_tick(cx.now().mono);
-        let Some(latest) = self.latest.get_or_fail(&message.topic, cx, || None) else {
+        let Remembered { latest, deadlines } = &mut self.remembered;
+        let Some(latest) = latest.get_or_fail(&message.topic, cx, || None) else {
             return;
         };
         if latest.replace(message.clone()).is_none() {
-            self.deadlines.set(&message.topic, next_tick, cx);
+            deadlines.set(&message.topic, next_tick, cx);
         }
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        let Some(topic) = self.deadlines.take_due(cx) else {
+        let next_tick = self.next_tick(cx.now().mono);
+        let Remembered { latest, deadlines } = &mut self.remembered;
+        let Some(topic) = deadlines.take_due(cx) else {
             return;
         };
-        let next_tick = self.next_tick(cx.now().mono);
-        let Some(latest) = self.latest.get_mut(&topic) else {
+        let Some(latest) = latest.get_mut(&topic) else {
             return;
         };
         let message = if self.repeat {
-            self.deadlines.set(&topic, next_tick, cx);
+            deadlines.set(&topic, next_tick, cx);
             latest.clone()
         } else {
             latest.take()

@@ -2,16 +2,24 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Problem, Surroundings};
 use crate::flow::options::Span;
 use crate::message::{Message, Text};
 use crate::runtime::node::{Context, Input, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// A source that reads a sensor every so often. A reading that takes longer than the pace is waited for, not doubled; one that
 /// does not come at all fails after a while, again and again.
 pub(super) struct Sampler {
     topic: Text,
     every: Duration,
+    remembered: Remembered,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Remembered {
     next: Duration,
     /// Since when a reading is waited for.
     asked_at: Option<Duration>,
@@ -31,6 +39,11 @@ pub(super) fn too_fast(every: Span) -> Option<Problem> {
 }
 
 impl Sampler {
+    fn ask(&mut self, cx: &mut Context<'_>) {
+        self.remembered.asked_at = Some(cx.now().mono);
+        cx.read_sensor();
+    }
+
     pub(super) fn boxed(
         surroundings: &Surroundings<'_>,
         topic: Option<&str>,
@@ -40,16 +53,34 @@ impl Sampler {
         Box::new(Sampler {
             topic,
             every: every.0,
-            next: Duration::ZERO,
-            asked_at: None,
+            remembered: Remembered::default(),
         })
     }
 }
 
 impl Node for Sampler {
     fn start(&mut self, cx: &mut Context<'_>) {
-        self.next = cx.now().mono;
-        cx.wake_at(self.next);
+        self.remembered.next = cx.now().mono;
+        cx.wake_at(self.remembered.next);
+    }
+
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.remembered))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.remembered = state.read()?;
+        let is_asked = self.remembered.asked_at.is_some();
+        if pause == Pause::Restart && is_asked {
+            // The answer went to the one that stopped.
+            self.ask(cx);
+        }
+        Ok(())
     }
 
     fn message(&mut self, _: &mut Message, _: &mut Context<'_>) {}
@@ -58,6 +89,7 @@ impl Node for Sampler {
         let now = cx.now().mono;
         let patience = PATIENCE.max(self.every.saturating_mul(3));
         if let Some(asked_at) = self
+            .remembered
             .asked_at
             .filter(|asked_at| now.saturating_sub(*asked_at) >= patience)
         {
@@ -66,21 +98,21 @@ impl Node for Sampler {
                 "the sensor has not answered for {} s: does its bus hang?",
                 waited.as_secs()
             ));
-            self.asked_at = None;
+            self.remembered.asked_at = None;
         }
-        if self.asked_at.is_none() {
-            self.asked_at = Some(now);
-            cx.read_sensor();
+        if self.remembered.asked_at.is_none() {
+            self.ask(cx);
         }
-        self.next = next_tick(self.next, self.every, now);
-        cx.wake_at(self.next);
+        let next = next_tick(self.remembered.next, self.every, now);
+        self.remembered.next = next;
+        cx.wake_at(next);
     }
 
     fn input(&mut self, input: Input, cx: &mut Context<'_>) {
         let Input::Reading { time, value } = input else {
             return;
         };
-        self.asked_at = None;
+        self.remembered.asked_at = None;
         match value {
             Ok(value) => cx.originate(self.topic.clone(), value, time),
             Err(reason) => cx.fail(reason),
@@ -156,5 +188,56 @@ mod tests {
             matches!(&effects[0], Effect::Debug { message, .. } if message.payload == 4.0.into()),
             "{effects:?}"
         );
+    }
+
+    /// What is asked for up to 30 s, as the second and a dot for each, with a pause at 12.5 s. `is_answered` says whether the sensor had
+    /// answered before it.
+    fn asked(every: &str, is_answered: bool, off: Duration) -> Vec<u64> {
+        let flow = graph(&format!(
+            "[nodes.probe]\ntype = 'ds18b20'\ndevice = '28-0316a2795aff'\nevery = '{every}'\n\
+             [nodes.show]\ntype = 'debug'\nfrom = 'probe'"
+        ));
+        let pause = Now::default().later(Duration::from_millis(12_500));
+        let to = Address {
+            flow: 0,
+            node: NodeId(0),
+        };
+        let mut engine = Engine::new("d");
+        let mut effects = Vec::new();
+        engine.add(flow.clone(), Now::default(), &mut effects);
+        let mut asked = Vec::new();
+        let mut is_over = false;
+        for tenths in 0..300 {
+            let now = Now::default().later(Duration::from_millis(100 * tenths));
+            if now.mono >= pause.mono + off && !is_over {
+                is_over = true;
+                let checkpoint = engine.checkpoint(0, pause).expect("it runs");
+                engine = Engine::new("d");
+                engine.add_restored(flow.clone(), checkpoint, now, &mut effects);
+            } else if now.mono >= pause.mono && !is_over {
+                continue;
+            }
+            engine.wake(now, 100, &mut effects);
+            for _ in effects.drain(..) {
+                asked.push(tenths / 10);
+                if is_over || is_answered {
+                    let time = now.wall;
+                    let value = Ok(4.0.into());
+                    let input = Input::Reading { time, value };
+                    engine.handle(now, Event::Input { to, input }, &mut Vec::new());
+                }
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn the_pace_goes_on_over_a_restart_and_what_was_not_answered_is_asked_again() {
+        let second = Duration::from_secs(1);
+        assert_eq!(asked("10s", true, second), [0, 10, 20]);
+        // Overdue since 20 s.
+        assert_eq!(asked("10s", true, 10 * second), [0, 10, 22]);
+        assert_eq!(asked("12s", false, second), [0, 13, 24]);
+        assert_eq!(asked("20s", false, second), [0, 13, 20]);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::keyed::Keyed;
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, excerpt};
@@ -60,6 +61,18 @@ pub(super) fn present_or_fail(time: Timestamp, cx: &mut Context<'_>) -> Option<(
 /// all that follow would fail, for not being later, until the clock is set; it may never be.
 pub(super) fn is_ahead(time: Timestamp, pause: Pause, cx: &Context<'_>) -> bool {
     pause == Pause::Restart && time > cx.now().wall
+}
+
+/// Forgets the last readings that [lie ahead](is_ahead).
+pub(super) fn forget_ahead<T>(
+    last: &mut Keyed<Option<T>>,
+    time_of: impl Fn(&T) -> Timestamp,
+    pause: Pause,
+    cx: &Context<'_>,
+) {
+    for (_, last) in last.iter_mut() {
+        last.take_if(|last| is_ahead(time_of(last), pause, cx));
+    }
 }
 
 /// Where live time stands against monotonic time. It changes only when the clock is set: a Pi starts with an old time, and is
@@ -161,6 +174,28 @@ mod tests {
                 failures.push(failed);
             }
             assert_eq!(failures, [false, false, true, false, false], "{options}");
+        }
+    }
+
+    /// A Pi may start with an older time than it stopped with.
+    #[test]
+    fn a_reading_that_is_ahead_of_the_clock_after_a_restart_does_not_spoil_those_that_follow() {
+        let nodes = [
+            "type = 'rate'\nper = '1s'",
+            "type = 'slew'\nmost = 1",
+            "type = 'smooth'\ntime = '1s'",
+            "type = 'pid'\nsetpoint = 4\nkp = 0.1\nki = 0.01",
+        ];
+        for options in nodes {
+            let mut run = Run::new(options);
+            run.deliver(Timestamp::from_millis(50_000), 1.0.into());
+            run.restart(Duration::ZERO);
+            for ms in [1_000, 2_000] {
+                run.go_on_until(Timestamp::from_millis(ms));
+                run.deliver(run.now.wall, 1.0.into());
+            }
+            let failed = run.sent.iter().any(|sent| sent.contains("failed"));
+            assert!(!failed && !run.sent.is_empty(), "{options}: {:?}", run.sent);
         }
     }
 }

@@ -6,11 +6,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{give_reason, later_or_fail, present_or_fail};
+use super::series::{forget_ahead, give_reason, later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Parts readings that changed faster than a rate-of-change limit, out of port `fast`, from the others, out of `ok`; per
 /// topic and in event time.
@@ -94,6 +95,21 @@ struct RateLimit {
 }
 
 impl Node for RateLimit {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.last = state.read()?;
+        forget_ahead(&mut self.last, |(time, _)| *time, pause, cx);
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if present_or_fail(message.time, cx).is_none() {
             return;

@@ -6,12 +6,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::keyed::Keyed;
-use super::series::{COMPUTED_BYTES, finite_or_fail, later_or_fail, present_or_fail};
+use super::series::{COMPUTED_BYTES, finite_or_fail, forget_ahead, later_or_fail, present_or_fail};
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Smooths numbers with an exponential moving average, per topic: each result is the one before plus a share of what the
 /// number differs from it.
@@ -107,6 +108,23 @@ struct Average {
 }
 
 impl Node for Average {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.last))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.last = state.read()?;
+        if matches!(self.share, Share::Time(_)) {
+            forget_ahead(&mut self.last, |(time, _)| *time, pause, cx);
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;

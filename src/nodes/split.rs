@@ -9,6 +9,7 @@ use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Node, excerpt};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Makes several messages of one: one for each item of a list, each field of an object, each piece of a text.
 ///
@@ -109,6 +110,15 @@ struct Splitter {
 }
 
 impl Node for Splitter {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.taken_apart))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.taken_apart = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         if let Err(reason) = self.split(message, cx) {
             cx.fail(reason);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::series::ClockSetting;
@@ -11,13 +11,15 @@ use super::{BuildError, Definition, Problem, Surroundings, timers};
 use crate::flow::options::Span;
 use crate::message::{Message, Timestamp};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Tells the readings of a sensor that has stopped moving from those of one that lives. Per topic.
 ///
 /// A stretch begins with a reading and lasts as long as each further one is within `tolerance` of that first one; the next one
 /// begins a new stretch. Once a stretch is `after` long, its readings go out of `stuck`, all the others out of `ok`: each reading
 /// out of one of both. For one alarm put a `filter` behind `stuck`. Time is the readings' own; a reading from before the stretch
-/// begins a new one, and so does the first one after the clock was set ahead.
+/// begins a new one, and so does the first one after the clock was set ahead. A stretch goes on over a restart, unless nothing was seen
+/// for `after` itself.
 ///
 /// Give it the readings themselves, not what a `filter` lets through. A sensor that says nothing any more is for `timeout`. A
 /// payload that is no finite number fails.
@@ -86,18 +88,44 @@ topic = "sites/{device}/tank/level-stuck"
 struct Pulse {
     tolerance: f64,
     after: Duration,
-    stretches: Keyed<Stretch>,
+    stretches: Keyed<Option<Stretch>>,
 }
 
 /// Readings that are the same; the number and the time of the first one.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Stretch {
     number: f64,
     since: Timestamp,
+    /// The time of the last reading.
+    seen: Timestamp,
     clock: ClockSetting,
 }
 
 impl Node for Pulse {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.stretches))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.stretches = state.read()?;
+        if pause == Pause::Restart {
+            let now = cx.now().wall;
+            for (_, stretch) in self.stretches.iter_mut() {
+                // What it is now may be the same by chance: a tank that was emptied and filled meanwhile.
+                stretch.take_if(|it| {
+                    let was_stuck = it.seen.saturating_since(it.since) >= self.after;
+                    !was_stuck && now.saturating_since(it.seen) >= self.after
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = cx.number_or_fail(&message.payload) else {
             return;
@@ -105,17 +133,20 @@ impl Node for Pulse {
         let new = Stretch {
             number,
             since: message.time,
+            seen: message.time,
             clock: ClockSetting::of(cx),
         };
-        let Some(stretch) = self.stretches.get_or_fail(&message.topic, cx, || new) else {
+        let Some(stretch) = self.stretches.get_or_fail(&message.topic, cx, || None) else {
             return;
         };
+        let stretch = stretch.get_or_insert(new);
         let is_same = (number - stretch.number).abs() <= self.tolerance;
         let lasted = message.time.saturating_since(stretch.since);
         let was_set = new.clock.step_within(stretch.clock, lasted).is_some();
         if !is_same || was_set || message.time < stretch.since {
             *stretch = new;
         }
+        stretch.seen = message.time;
         let is_stuck = message.time.saturating_since(stretch.since) >= self.after;
         cx.pass(if is_stuck { STUCK } else { OK });
     }
@@ -250,5 +281,30 @@ mod tests {
                 &["`tolerance`: must be a finite number, not negative"],
             );
         }
+    }
+
+    #[test]
+    fn a_restart_is_no_stretch_unless_it_is_short() {
+        let check = |readings: &[i64], off: u64, number: f64, expected: &str| {
+            let options = "type = 'stuck'\nafter = '10s'";
+            let mut run = Run::with_ports(&["ok", "stuck"], options);
+            for second in readings {
+                run.go_on_until(Timestamp::from_millis(second * 1000));
+                run.deliver(run.now.wall, 7.0.into());
+            }
+            run.restart(Duration::from_secs(off));
+            run.deliver(run.now.wall, number.into());
+            let last = run.sent.last().map(String::as_str);
+            assert_eq!(last, Some(expected), "{readings:?} {off}");
+        };
+        check(&[0, 4], 5, 7.0, "ok: 7");
+        check(&[0, 4], 6, 7.0, "stuck: 7");
+        check(&[0, 4], 9, 7.0, "stuck: 7");
+        // Nobody saw it for 10 s.
+        check(&[0, 4], 10, 7.0, "ok: 7");
+        check(&[0, 4], 86_400, 7.0, "ok: 7");
+        // It was stuck, and still is.
+        check(&[0, 4, 10], 86_400, 7.0, "stuck: 7");
+        check(&[0, 4, 10], 86_400, 7.1, "ok: 7.1");
     }
 }

@@ -84,6 +84,12 @@ impl<'a> Surroundings<'a> {
             .1
     }
 
+    /// All nodes that it reads.
+    pub fn reads(&self) -> impl Iterator<Item = NodeId> {
+        let inputs = self.here.into_iter().flat_map(|node| &node.inputs);
+        inputs.map(|(_, id)| *id)
+    }
+
     /// The topic of a source that was not given one: `flow/node`.
     pub fn own_topic(&self) -> Text {
         format!("{}/{}", self.flow, self.node).into()

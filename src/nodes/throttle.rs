@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::delay::{a_thousand, problem_with_most};
 use super::keyed::Keyed;
@@ -14,12 +14,13 @@ use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::Message;
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Lets through at most `count` messages in any stretch of `every`, per topic.
 ///
 /// Other messages leave by the port `dropped`, where they end unless something reads it; with `mode = "queue"` they wait, and
 /// go on in order as soon as they may. To have them evenly spaced, leave `count` at 1. The time is monotonic; messages keep
-/// their own. Messages that wait are lost when the flow stops. Memory for each topic: 16 bytes for each of `count`.
+/// their own. Messages that wait are kept over a restart. Memory for each topic: 16 bytes for each of `count`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Throttle {
     /// The stretch of time, from `1ms`.
@@ -114,9 +115,7 @@ topic = "sites/{device}/press/vibration"
             Mode::Queue => Box::new(Queueing {
                 limit,
                 most: self.most.unwrap_or_else(a_thousand),
-                waiting: 0,
-                topics: Keyed::default(),
-                deadlines: Deadlines::default(),
+                queues: Queues::default(),
             }),
         })
     }
@@ -129,7 +128,7 @@ struct Limit {
 }
 
 /// When the last messages of a topic went on, at most as many as may go in one stretch; in monotonic time.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Sent(VecDeque<Duration>);
 
 impl Sent {
@@ -151,6 +150,15 @@ struct Dropping {
 }
 
 impl Node for Dropping {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.topics))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.topics = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let now = cx.now().mono;
         let Some(sent) = self.topics.get_or_fail(&message.topic, cx, Sent::default) else {
@@ -167,22 +175,41 @@ impl Node for Dropping {
 struct Queueing {
     limit: Limit,
     most: usize,
+    queues: Queues,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Queues {
     /// Messages that wait, of all topics.
     waiting: usize,
     topics: Keyed<Queue>,
     deadlines: Deadlines,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Queue {
     sent: Sent,
     waiting: VecDeque<Message>,
 }
 
 impl Node for Queueing {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.queues))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.queues = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let now = cx.now().mono;
-        let Some(queue) = self.topics.get_or_fail(&message.topic, cx, Queue::default) else {
+        let Queues {
+            waiting,
+            topics,
+            deadlines,
+        } = &mut self.queues;
+        let Some(queue) = topics.get_or_fail(&message.topic, cx, Queue::default) else {
             return;
         };
         let next = queue.sent.next(self.limit, now);
@@ -190,38 +217,43 @@ impl Node for Queueing {
             queue.sent.0.push_back(now);
             return cx.pass(OUT);
         }
-        if self.waiting == self.most {
+        if *waiting == self.most {
             return cx.fail(format!(
                 "{} messages wait already, this one is too many",
                 self.most
             ));
         }
         queue.waiting.push_back(message.clone());
-        self.waiting += 1;
+        *waiting += 1;
         if queue.waiting.len() == 1 {
             let next = next.unwrap_or(now);
-            self.deadlines.set(&message.topic, next, cx);
+            deadlines.set(&message.topic, next, cx);
         }
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        let Some(topic) = self.deadlines.take_due(cx) else {
+        let Queues {
+            waiting,
+            topics,
+            deadlines,
+        } = &mut self.queues;
+        let Some(topic) = deadlines.take_due(cx) else {
             return;
         };
         let now = cx.now().mono;
-        let Some(queue) = self.topics.get_mut(&topic) else {
+        let Some(queue) = topics.get_mut(&topic) else {
             return;
         };
         // One wake-up, one message: a slot is free now, for that is what was waited for.
         if let Some(message) = queue.waiting.pop_front() {
-            self.waiting -= 1;
+            *waiting -= 1;
             queue.sent.next(self.limit, now);
             queue.sent.0.push_back(now);
             cx.emit(OUT, message);
         }
         if !queue.waiting.is_empty() {
             let next = queue.sent.next(self.limit, now).unwrap_or(now);
-            self.deadlines.set(&topic, next, cx);
+            deadlines.set(&topic, next, cx);
         }
     }
 }
@@ -381,5 +413,20 @@ mod tests {
             &["`most`: must be from 1 to 100000, not 0"],
         );
         check("every = '1s'\ncount = 1000\nmode = 'queue'\nmost = 1", &[]);
+    }
+
+    #[test]
+    fn what_waits_goes_on_after_a_restart_as_soon_as_it_may() {
+        let mut run =
+            Run::new("type = 'throttle'\nevery = '10s'\ncount = 2\nmode = 'queue'\nmost = 4");
+        for number in 1..=6 {
+            run.deliver(Timestamp::default(), f64::from(number).into());
+        }
+        run.restart(Duration::from_secs(86_400));
+        run.go_on_until(run.now.wall);
+        assert_eq!(run.sent, ["1", "2", "3", "4"]);
+        run.deliver(run.now.wall, 7.0.into());
+        run.go_on_until(run.now.wall.saturating_add(Duration::from_secs(10)));
+        assert_eq!(run.sent, ["1", "2", "3", "4", "5", "6"]);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::timers::{self, Deadlines};
@@ -12,6 +12,7 @@ use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, Text, Timestamp, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends an alarm when a topic has fallen silent, and an all-clear when it is heard again.
 ///
@@ -22,13 +23,16 @@ use crate::runtime::node::{Context, Node};
 ///
 /// Each topic is watched from its first message on, and those in `topics` from the start. Without `topics`, the node also
 /// notices if nothing comes at all after the start; that is said under the flow's and the node's name. The time is monotonic.
+///
+/// It goes on over a restart, but nobody listened meanwhile: a topic whose time ended then has it once more. And since outputs are at their
+/// safe level after a restart, the port `silent` says `true` again for each topic that is silent.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Timeout {
     /// How long a topic may be silent, from `1ms`.
     after: Span,
     /// Send the alarm again so often while the silence lasts, from `1ms`. Default: only once.
     repeat: Option<Span>,
-    /// Topics that must be heard, from the start on; at most 10,000. Default: whichever come.
+    /// Topics that must be heard, from the first start on; at most 10,000. Default: whichever come.
     #[serde(default)]
     topics: Vec<String>,
 }
@@ -88,9 +92,11 @@ pin = 17
             after: self.after.0,
             repeat: self.repeat.map(|repeat| repeat.0),
             from_start: topics.chain(anything.clone()).collect(),
-            anything,
-            heard: Keyed::default(),
-            deadlines: Deadlines::default(),
+            remembered: Remembered {
+                anything,
+                heard: Keyed::default(),
+                deadlines: Deadlines::default(),
+            },
         }))
     }
 }
@@ -100,6 +106,11 @@ struct Watch {
     repeat: Option<Duration>,
     /// What is watched from the start on.
     from_start: Vec<Text>,
+    remembered: Remembered,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
     /// What stands for any topic, until there is one.
     anything: Option<Text>,
     heard: Keyed<Heard>,
@@ -107,6 +118,7 @@ struct Watch {
 }
 
 /// When a topic was heard.
+#[derive(Serialize, Deserialize)]
 struct Heard {
     /// The monotonic time; until it is heard, that of the start.
     mono: Duration,
@@ -118,37 +130,62 @@ struct Heard {
 impl Node for Watch {
     fn start(&mut self, cx: &mut Context<'_>) {
         for topic in std::mem::take(&mut self.from_start) {
-            self.hear(&topic, None, cx);
+            self.remembered.hear(&topic, None, self.after, cx);
         }
+    }
+
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.remembered))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.remembered = state.read()?;
+        if pause == Pause::Restart {
+            self.remembered.listen_again(self.after, cx);
+        }
+        Ok(())
     }
 
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
-        if let Some(anything) = self.anything.take() {
-            self.hear(&anything, Some(message.time), cx);
-            self.heard.remove(&anything);
-            self.deadlines.cancel(&anything, cx);
+        let it = &mut self.remembered;
+        if let Some(anything) = it.anything.take() {
+            it.hear(&anything, Some(message.time), self.after, cx);
+            it.heard.remove(&anything);
+            it.deadlines.cancel(&anything, cx);
         }
-        self.hear(&message.topic, Some(message.time), cx);
+        it.hear(&message.topic, Some(message.time), self.after, cx);
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        let Some(topic) = self.deadlines.take_due(cx) else {
+        let it = &mut self.remembered;
+        let Some(topic) = it.deadlines.take_due(cx) else {
             return;
         };
-        if let Some(heard) = self.heard.get_mut(&topic) {
+        if let Some(heard) = it.heard.get_mut(&topic) {
             heard.is_silent = true;
             heard.tell(&topic, cx);
         }
         if let Some(repeat) = self.repeat {
             let due = cx.now().mono + repeat;
-            self.deadlines.set(&topic, due, cx);
+            it.deadlines.set(&topic, due, cx);
         }
     }
 }
 
-impl Watch {
+impl Remembered {
     /// Begins the time of a topic anew, which ends its silence.
-    fn hear(&mut self, topic: &Text, time: Option<Timestamp>, cx: &mut Context<'_>) {
+    fn hear(
+        &mut self,
+        topic: &Text,
+        time: Option<Timestamp>,
+        after: Duration,
+        cx: &mut Context<'_>,
+    ) {
         let mono = cx.now().mono;
         let new = || Heard {
             mono,
@@ -164,7 +201,19 @@ impl Watch {
         }
         heard.mono = mono;
         heard.time = time;
-        self.deadlines.set(topic, mono + self.after, cx);
+        self.deadlines.set(topic, mono + after, cx);
+    }
+
+    /// After a restart.
+    fn listen_again(&mut self, after: Duration, cx: &mut Context<'_>) {
+        let now = cx.now();
+        for (topic, heard) in self.heard.iter_mut() {
+            if heard.is_silent {
+                cx.originate_on(SILENT, topic.clone(), Value::Bool(true), now.wall);
+            } else if heard.mono + after <= now.mono {
+                self.deadlines.set(topic, now.mono + after, cx);
+            }
+        }
     }
 }
 
@@ -189,6 +238,8 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::message::Timestamp;
     use crate::nodes::testing::{Run, check_problems};
 
@@ -316,5 +367,44 @@ mod tests {
             &format!("after = '1s'\ntopics = [{topics}]"),
             &["`topics`: must be at most 10,000"],
         );
+    }
+
+    /// With a pause from 5 s on, for so long; what the ports say up to 60 s after it.
+    fn after_a_pause(options: &str, off_s: u64) -> Vec<String> {
+        let options = format!("type = 'timeout'\nafter = '10s'\n{options}");
+        let mut run = Run::with_ports(&["silent"], &options);
+        run.deliver_on("a", Timestamp::default(), 1.0.into());
+        run.go_on_until(Timestamp::from_millis(5_000));
+        run.restart(Duration::from_secs(off_s));
+        let mut found = Vec::new();
+        for _ in 0..60 {
+            let second = run.now.mono.as_secs();
+            run.go_on_until(run.now.wall);
+            found.extend(run.sent.drain(..).map(|sent| format!("{second} {sent}")));
+            run.now = run.now.later(Duration::from_secs(1));
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_silent_after_a_pause_has_its_time_once_more_if_that_is_over() {
+        assert_eq!(after_a_pause("", 1), ["10 silent: true"]);
+        assert_eq!(after_a_pause("", 4), ["10 silent: true"]);
+        assert_eq!(after_a_pause("", 5), ["20 silent: true"]);
+        assert_eq!(after_a_pause("", 86_400), ["86415 silent: true"]);
+    }
+
+    #[test]
+    fn a_silence_is_told_again_after_a_restart_for_the_pin_only() {
+        let mut run = Run::with_ports(&["out", "silent"], "type = 'timeout'\nafter = '10s'");
+        run.deliver_on("a", Timestamp::default(), 1.0.into());
+        run.go_on_until(Timestamp::from_millis(15_000));
+        run.sent.clear();
+        run.restart(Duration::from_secs(3600));
+        run.go_on_until(run.now.wall.saturating_add(Duration::from_secs(3600)));
+        assert_eq!(run.sent, ["silent: true"]);
+        run.deliver_on("a", run.now.wall, 1.0.into());
+        assert!(run.sent[1].contains("\"for_s\":7215"), "{:?}", run.sent);
+        assert_eq!(run.sent[2], "silent: false");
     }
 }

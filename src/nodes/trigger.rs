@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::timers::{self, Deadlines, Stretch};
@@ -12,12 +12,16 @@ use crate::flow::estimate::Load;
 use crate::flow::options::Span;
 use crate::message::{Message, Text, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Sends one message when one comes, and another one after a while: a staircase light, a pump that runs on.
 ///
 /// While the time runs, further messages end here; with `extend = true` each begins the time anew. The second message is the
 /// last one that counted, with `then` as its payload and the time at which it is sent. The time is monotonic. There is one
 /// state for all topics, unless `per_topic` says otherwise.
+///
+/// The time goes on over a restart. Outputs are at their safe level then, so with `then` the first message is sent again at the start, for
+/// what is left of the time.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Trigger {
     /// The payload to send at once. Default: the payload that came.
@@ -100,8 +104,7 @@ from = "staircase"
             reset: self.reset.clone(),
             per_topic: self.per_topic,
             all: "".into(),
-            running: Keyed::default(),
-            deadlines: Deadlines::default(),
+            remembered: Remembered::default(),
         }))
     }
 }
@@ -115,36 +118,60 @@ struct Timer {
     per_topic: bool,
     /// The key of the one state, if topics have none of their own.
     all: Text,
+    remembered: Remembered,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Remembered {
     /// While the time runs: since the last message that counted.
     running: Keyed<Option<Stretch>>,
     deadlines: Deadlines,
 }
 
 impl Node for Timer {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.remembered))
+    }
+
+    fn resume(
+        &mut self,
+        state: &State,
+        pause: Pause,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StateError> {
+        self.remembered = state.read()?;
+        if pause == Pause::Restart && self.then.is_some() {
+            self.send_again(cx);
+        }
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let key = if self.per_topic {
             message.topic.clone()
         } else {
             self.all.clone()
         };
-        let running = self.running.get_mut(&key).and_then(|it| it.as_ref());
+        let running = self.remembered.running.get_mut(&key);
+        let running = running.and_then(|it| it.as_ref());
         if running.is_some_and(|running| running.was_over(message, cx)) {
-            self.deadlines.cancel(&key, cx);
+            self.remembered.deadlines.cancel(&key, cx);
             self.end(&key, cx);
         }
+        let Remembered { running, deadlines } = &mut self.remembered;
         if self.reset.as_ref() == Some(&message.payload) {
-            if let Some(running) = self.running.get_mut(&key) {
+            if let Some(running) = running.get_mut(&key) {
                 *running = None;
             }
-            return self.deadlines.cancel(&key, cx);
+            return deadlines.cancel(&key, cx);
         }
-        let Some(running) = self.running.get_or_fail(&key, cx, || None) else {
+        let Some(running) = running.get_or_fail(&key, cx, || None) else {
             return;
         };
         let is_first = running.is_none();
         if is_first || self.extend {
             let end = running.insert(Stretch::new(message, self.after, cx)).end;
-            self.deadlines.set(&key, end, cx);
+            deadlines.set(&key, end, cx);
         }
         if is_first {
             if let Some(send) = &self.send {
@@ -155,16 +182,33 @@ impl Node for Timer {
     }
 
     fn wake(&mut self, cx: &mut Context<'_>) {
-        if let Some(key) = self.deadlines.take_due(cx) {
+        if let Some(key) = self.remembered.deadlines.take_due(cx) {
             self.end(&key, cx);
         }
     }
 }
 
 impl Timer {
+    /// After a restart: the message with which each time began that still runs.
+    fn send_again(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now();
+        let running = self.remembered.running.iter_mut();
+        for stretch in running.filter_map(|(_, stretch)| stretch.as_ref()) {
+            if stretch.end > now.mono {
+                let mut message = stretch.first.clone();
+                if let Some(send) = &self.send {
+                    message.payload = send.clone();
+                }
+                message.time = now.wall;
+                cx.emit(0, message);
+            }
+        }
+    }
+
     /// The time is over.
     fn end(&mut self, key: &str, cx: &mut Context<'_>) {
-        let ended = self.running.get_mut(key).and_then(Option::take);
+        let running = self.remembered.running.get_mut(key);
+        let ended = running.and_then(Option::take);
         if let (
             Some(Stretch {
                 first: mut message, ..
@@ -324,5 +368,30 @@ mod tests {
             &["`then`: is the same as `send`"],
         );
         check("", &["needs `after`"]);
+    }
+
+    #[test]
+    fn after_a_restart_it_is_on_for_what_is_left() {
+        let check = |options: &str, off: u64, expected: &[&str]| {
+            let mut run = Run::new(&format!("type = 'trigger'\nafter = '5s'\n{options}"));
+            run.deliver(Timestamp::default(), 1.0.into());
+            run.go_on_until(Timestamp::from_millis(2_000));
+            run.sent.clear();
+            run.restart(Duration::from_secs(off));
+            let mut found = Vec::new();
+            for second in 2 + off..10 {
+                run.go_on_until(Timestamp::from_millis(second as i64 * 1000));
+                found.extend(run.sent.drain(..).map(|sent| format!("{second} {sent}")));
+            }
+            assert_eq!(found, expected, "{options} {off}");
+        };
+        let light = "send = true\nthen = false";
+        check(light, 1, &["3 true", "5 false"]);
+        check(light, 2, &["4 true", "5 false"]);
+        check(light, 3, &["5 false"]);
+        check(light, 7, &["9 false"]);
+        check("then = 0", 1, &["3 1", "5 0"]);
+        // It only holds back, and nothing is on.
+        check("send = true", 1, &[]);
     }
 }

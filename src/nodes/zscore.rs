@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::keyed::Keyed;
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::message::{Message, Value};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::{Pause, State, StateError};
 
 /// Tells readings that lie far from those before them, in standard deviations: spikes. Per topic.
 ///
@@ -187,7 +188,7 @@ struct Judge {
     topics: Keyed<Series>,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Series {
     /// The last readings that count.
     last: VecDeque<f64>,
@@ -209,6 +210,15 @@ impl Series {
 }
 
 impl Node for Judge {
+    fn save(&self) -> Option<State> {
+        Some(State::of(&self.topics))
+    }
+
+    fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
+        self.topics = state.read()?;
+        Ok(())
+    }
+
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
         let Some(number) = reading_or_fail(message, cx) else {
             return;

@@ -277,3 +277,32 @@ fn a_status_node_hears_of_a_restart() {
         "{told:?}"
     );
 }
+
+/// For the test of what nodes remember, which pauses flows by itself.
+impl Engine {
+    /// Adds a flow of which some nodes are watched, as it begins after a pause, or for the first time.
+    pub(crate) fn add_after(
+        &mut self,
+        graph: Arc<Graph>,
+        from: Option<(Arc<Checkpoint>, Pause)>,
+        taps: Vec<NodeId>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> u32 {
+        let slots = self.build(&graph).expect("it can be built");
+        let index = self.push(graph, now);
+        let flow = &mut self.flows[index as usize];
+        flow.taps = taps;
+        flow.take(slots);
+        self.start(index, from, now, effects);
+        index
+    }
+}
+
+impl Checkpoint {
+    /// Takes away what a node remembers; says whether there was something.
+    pub(crate) fn forget(&mut self, node: &str) -> bool {
+        let remembered = self.nodes.get_mut(node).expect("all nodes are there");
+        remembered.state.take().is_some()
+    }
+}
