@@ -29,6 +29,13 @@ pub struct State(Vec<u8>);
 #[error("what it remembered cannot be read")]
 pub struct StateError(#[source] rmp_serde::decode::Error);
 
+impl StateError {
+    /// A state that can be read, and yet does not fit the node.
+    pub fn unfit(what: &str) -> StateError {
+        StateError(rmp_serde::decode::Error::custom(what))
+    }
+}
+
 impl State {
     /// What a node remembers, whatever type it keeps that in.
     pub fn of(remembered: &impl Serialize) -> State {
@@ -36,6 +43,17 @@ impl State {
             rmp_serde::to_vec_named(remembered)
                 .expect("nodes remember only what always has a form"),
         )
+    }
+
+    /// The same without the names of fields, for what is kept many times over: one that does not fit may go unnoticed, so the type says
+    /// what it is, for example by a number that is raised when it changes.
+    pub fn unnamed(remembered: &impl Serialize) -> State {
+        State(rmp_serde::to_vec(remembered).expect("nodes remember only what always has a form"))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, StateError> {
@@ -96,6 +114,11 @@ impl Checkpoint {
             mono: self.mono,
             wall: self.wall,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn state(&self, node: &str) -> Option<&State> {
+        self.nodes.get(node)?.state.as_ref()
     }
 
     /// Whether it has the same states as another, whenever they were taken.

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::plan::{Gathered, Stretch};
 use super::tally::too_many_distinct;
-use super::windows::{Answer, Here, Kind, Reading};
+use super::windows::{Answer, BEGINNING, Here, Kind, Reading, Resumed, share};
 use crate::message::{Message, Text, Timestamp};
+use crate::runtime::state::StateError;
 
 /// Windows that may be open in one node at once.
 pub(super) const MOST_OPEN: usize = 200_000;
@@ -22,7 +25,7 @@ pub(super) struct Aligned {
 }
 
 /// What is kept for a key.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Kept {
     /// In the order of time; one, or a few while late messages are waited for or windows overlap.
     open: VecDeque<Open>,
@@ -30,12 +33,17 @@ pub(super) struct Kept {
     last: Option<(Timestamp, f64)>,
 }
 
+#[derive(Serialize, Deserialize)]
 pub(super) struct Open {
     start: Timestamp,
+    /// Not written: it follows from the start.
+    #[serde(skip)]
     end: Timestamp,
     /// The topic of its last message.
     topic: Text,
     gathered: Gathered,
+    /// Whether something in it went through a restart, or its result may have been sent before one.
+    is_restored: bool,
 }
 
 impl Aligned {
@@ -93,8 +101,7 @@ impl Kind for Aligned {
     }
 
     fn settled_until(&self, kept: &Kept) -> Timestamp {
-        kept.last
-            .map_or(Timestamp::from_nanos(i64::MIN), |(time, _)| time)
+        kept.last.map_or(BEGINNING, |(time, _)| time)
     }
 
     fn take(
@@ -128,12 +135,14 @@ impl Kind for Aligned {
                     end: start.saturating_add(self.size),
                     topic: reading.topic.clone(),
                     gathered,
+                    is_restored: start < here.answered_until,
                 };
                 kept.open.insert(place, open);
                 self.open += 1;
             }
             let open = &mut kept.open[place];
             open.topic = reading.topic.clone();
+            open.is_restored |= reading.is_restored;
             open.gathered.add(reading.time, reading.number);
             start = start.saturating_add(self.hop);
         }
@@ -141,6 +150,26 @@ impl Kind for Aligned {
             kept.last = Some((reading.time, reading.number));
         }
         Ok(None)
+    }
+
+    fn resume(&self, kept: &mut Kept, resumed: &Resumed<'_>) -> Result<(), StateError> {
+        let mut before = resumed.key.cloned();
+        for open in &mut kept.open {
+            open.end = open.start.saturating_add(self.size);
+            resumed.plan.complete(&mut open.gathered)?;
+            open.is_restored |= resumed.is_restart;
+            share(&mut open.topic, before.as_ref());
+            before = Some(open.topic.clone());
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, kept: &Kept) {
+        self.open += kept.open.len();
+    }
+
+    fn last_begun(&self, kept: &Kept) -> Timestamp {
+        kept.open.back().map_or(BEGINNING, |open| open.start)
     }
 
     fn is_open(&self, kept: &Kept) -> bool {
@@ -159,6 +188,7 @@ impl Kind for Aligned {
             end: open.end,
             key: here.key,
             state: None,
+            restored: open.is_restored.then_some(0),
         };
         let Gathered { fold, tallies } = &open.gathered;
         Some(Answer {

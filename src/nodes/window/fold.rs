@@ -5,18 +5,27 @@
 //!
 //! Infinities and NaN come about where a result leaves the range of 64-bit floats; [`number`] makes them `null`.
 
+use serde::{Deserialize, Serialize};
+
 use super::compute::Statistic;
 use super::trackers::Tracker;
 use crate::message::{Timestamp, Value};
 
 /// Count, sum, least and greatest, which cost next to nothing, and what further statistics need.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Fold {
     count: u64,
     sum: Sum,
     min: f64,
     max: f64,
     trackers: Box<[Tracker]>,
+}
+
+/// Without trackers.
+impl Default for Fold {
+    fn default() -> Fold {
+        Fold::new(&[])
+    }
 }
 
 impl Fold {
@@ -28,6 +37,13 @@ impl Fold {
             max: f64::NEG_INFINITY,
             trackers: trackers.into(),
         }
+    }
+
+    /// After this has been read: takes what is not written from the trackers it was made with. Says whether they are those.
+    pub(super) fn complete(&mut self, trackers: &[Tracker]) -> bool {
+        let mut both = self.trackers.iter_mut().zip(trackers);
+        both.all(|(tracker, planned)| tracker.complete(planned))
+            && self.trackers.len() == trackers.len()
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -98,7 +114,7 @@ pub(super) fn number(number: f64) -> Value {
 
 /// A sum that carries what rounding cut off along, as Neumaier's does; here with Knuth's branchless two-sum (The Art of
 /// Computer Programming 2, 4.2.2).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Sum {
     rounded: f64,
     cut_off: f64,

@@ -5,22 +5,30 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::{Text, Timestamp};
 
-/// Keys, each with what is kept for it.
+/// Keys, each with what is kept for it. What follows from the slots is not written.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Keys<T> {
+    #[serde(skip)]
     most: usize,
+    #[serde(skip)]
     places: HashMap<Text, usize>,
     slots: Vec<Slot<T>>,
     /// The rank of the next new key.
     next_rank: u64,
     /// The places of keys that are not busy, with a number that is greater the later they became so.
+    #[serde(skip)]
     idle: BTreeSet<(u64, usize)>,
     next_idle: u64,
     /// When keys have something due: by time, then rank. At most one entry for each key.
+    #[serde(skip)]
     due: BTreeSet<(Timestamp, u64, usize)>,
 }
 
+#[derive(Serialize, Deserialize)]
 pub(super) struct Slot<T> {
     /// None for the one key of a node that tells none apart.
     pub(super) name: Option<Text>,
@@ -30,6 +38,27 @@ pub(super) struct Slot<T> {
     rank: u64,
     idle: Option<u64>,
     due: Option<Timestamp>,
+}
+
+impl<T> Keys<T> {
+    /// After these have been read: makes what is not written.
+    pub(super) fn complete(&mut self, most: usize) {
+        self.most = most;
+        for (place, slot) in self.slots.iter().enumerate() {
+            let name = slot.name.clone();
+            self.places.extend(name.map(|name| (name, place)));
+            self.idle.extend(slot.idle.map(|idle| (idle, place)));
+            self.due.extend(slot.due.map(|due| (due, slot.rank, place)));
+        }
+    }
+
+    pub(super) fn slots(&self) -> &[Slot<T>] {
+        &self.slots
+    }
+
+    pub(super) fn slots_mut(&mut self) -> &mut [Slot<T>] {
+        &mut self.slots
+    }
 }
 
 impl<T: Default> Keys<T> {

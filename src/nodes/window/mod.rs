@@ -9,7 +9,8 @@
 //! * [`compute`]: what `compute` can name; [`fold`], [`trackers`], [`tally`]: how it is computed; [`plan`]: what of that a node
 //!   needs
 //! * [`intake`]: a message's number, key and state; [`keys`]: what is kept for each key; [`waiting`]: what came too early
-//! * [`windows`]: the node, in which time passes; [`aligned`], [`runs`], [`sliding`]: how windows of each kind lie
+//! * [`windows`]: the node; [`timeline`]: how time passes in it; [`aligned`], [`runs`], [`sliding`]: how windows of each kind lie
+//! * [`packed`]: how numbers are kept at rest
 
 mod aligned;
 mod checks;
@@ -17,12 +18,14 @@ mod compute;
 mod fold;
 mod intake;
 mod keys;
+mod packed;
 mod plan;
 mod runs;
 mod sliding;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod trackers;
 mod waiting;
 mod windows;
@@ -38,7 +41,8 @@ use self::intake::Intake;
 use self::plan::Plan;
 use self::runs::{Runs, Until};
 use self::sliding::Sliding;
-use self::windows::{Settings, Windows};
+use self::timeline::Settings;
+use self::windows::Windows;
 use super::{BuildError, Definition, Problem, Surroundings};
 use crate::flow::estimate::Load;
 use crate::flow::options::Span;
@@ -84,6 +88,17 @@ use crate::runtime::node::Node;
 ///   `count` and `distinct`, values need not be numbers.
 ///
 /// A statistic that leaves the range of 64-bit floats, such as a sum of huge numbers, is `null`.
+///
+/// Over a restart windows stay open, with all that is in them, and messages that wait go on waiting. What was closed stays closed.
+/// A result says `restored = true`, and in `window` the name of its window, if the window was open at the last checkpoint: what
+/// came between that and a power cut is missing in it, and it may have been sent before. The name is the same both times:
+/// `FLOW/NODE@START`; `~2` if it is the second of its key that began at that time; `[KEY]` if there is a `by`. Sliding windows say so until
+/// what was restored has left. Windows that would have ended while the device was off close at the start.
+///
+/// If the clock is more than a minute behind the time up to which windows were closed, it is a Pi whose clock is not set yet: all that
+/// was open is closed at once, as restored (where `kind` gives no fixed end, with what time it was as its end), values from
+/// before are forgotten, and nothing is too late. Windows that begin earlier than what was open then say `restored = true`, for they
+/// may have been sent before.
 ///
 /// Memory: for each key some 250 bytes, its text, and its open windows (tumbling and hopping ones: room for at least four);
 /// for each of those some 110 bytes, and 80 for each of `first`/`last`, `stddev`/`variance`, `slope` and each time-weighted
@@ -268,7 +283,7 @@ from = "last-hour"
     }
 
     fn build(&self, site: &Surroundings<'_>) -> Result<Box<dyn Node>, BuildError> {
-        let plan = Plan::new(&self.compute, self.kind == Kind::Sliding);
+        let plan = Plan::new(&self.compute, self.kind == Kind::Sliding, &site.own_topic());
         let settings = Settings {
             lateness: self.lateness(),
             future: self.future(),

@@ -1,10 +1,13 @@
 //! What a node's windows keep, and what their results are made of.
 
+use serde::{Deserialize, Serialize};
+
 use super::compute::{Entry, Statistic};
 use super::fold::Fold;
 use super::tally::{Tallies, Tally};
 use super::trackers::Tracker;
 use crate::message::{Text, Timestamp, Value};
+use crate::runtime::state::StateError;
 
 /// What `compute` asks for, and what has to be kept for that: no more.
 pub(super) struct Plan {
@@ -16,10 +19,14 @@ pub(super) struct Plan {
     end_name: Text,
     key_name: Text,
     state_name: Text,
+    restored_name: Text,
+    window_name: Text,
+    /// What the names of the node's windows begin with: `FLOW/NODE@`.
+    prefix: String,
 }
 
 /// What a window has kept of its readings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Gathered {
     pub(super) fold: Fold,
     pub(super) tallies: Tallies,
@@ -39,11 +46,13 @@ pub(super) struct Stretch<'a> {
     pub(super) end: Timestamp,
     pub(super) key: Option<&'a Text>,
     pub(super) state: Option<Value>,
+    /// If it went through a restart: how many windows of its key began at the same time, before it.
+    pub(super) restored: Option<u32>,
 }
 
 impl Plan {
-    /// Percentiles are exact however many readings there are, where `is_exact` says so.
-    pub(super) fn new(compute: &[Entry], is_exact: bool) -> Plan {
+    /// For the node `name` (`FLOW/NODE`). Percentiles are exact however many readings there are, where `is_exact` says so.
+    pub(super) fn new(compute: &[Entry], is_exact: bool, name: &str) -> Plan {
         let mut trackers: Vec<Tracker> = Vec::new();
         let mut tallies: Vec<Tally> = Vec::new();
         for Entry { statistic, .. } in compute {
@@ -68,6 +77,9 @@ impl Plan {
             end_name: "end".into(),
             key_name: "key".into(),
             state_name: "state".into(),
+            restored_name: "restored".into(),
+            window_name: "window".into(),
+            prefix: format!("{name}@"),
         }
     }
 
@@ -92,6 +104,27 @@ impl Plan {
         }
     }
 
+    /// After this has been read: takes what is not written from the plan.
+    pub(super) fn complete(&self, gathered: &mut Gathered) -> Result<(), StateError> {
+        let is_planned =
+            gathered.fold.complete(&self.trackers) && gathered.tallies.complete(&self.tallies);
+        is_planned.then_some(()).ok_or_else(|| {
+            StateError::unfit("a window has other statistics than the node computes")
+        })
+    }
+
+    /// The name of a window, for ever: `FLOW/NODE@START`; `~2` if it is the second that began at that time; `[KEY]`.
+    fn name(&self, stretch: &Stretch<'_>, before: u32) -> Value {
+        let mut name = format!("{}{}", self.prefix, stretch.start);
+        if before > 0 {
+            name += &format!("~{}", u64::from(before) + 1);
+        }
+        if let Some(key) = stretch.key {
+            name += &format!("[{key}]");
+        }
+        Value::from(&*name)
+    }
+
     /// The payload of a result.
     pub(super) fn payload(&self, fold: &Fold, tallies: &Tallies, stretch: Stretch<'_>) -> Value {
         let statistics = self.results.iter().map(|(name, statistic)| {
@@ -104,11 +137,18 @@ impl Plan {
             (self.start_name.clone(), text(stretch.start)),
             (self.end_name.clone(), text(stretch.end)),
         ];
+        let restored = stretch.restored.map(|before| {
+            [
+                (self.restored_name.clone(), Value::Bool(true)),
+                (self.window_name.clone(), self.name(&stretch, before)),
+            ]
+        });
         let key = stretch
             .key
             .map(|key| (self.key_name.clone(), Value::Text(key.clone())));
         let state = stretch.state.map(|state| (self.state_name.clone(), state));
-        Value::object(statistics.chain(bounds).chain(key).chain(state))
+        let fields = statistics.chain(bounds).chain(key).chain(state);
+        Value::object(fields.chain(restored.into_iter().flatten()))
     }
 }
 
@@ -126,7 +166,7 @@ mod tests {
                     statistic: statistic.clone(),
                 })
                 .collect();
-            let plan = Plan::new(&entries, false);
+            let plan = Plan::new(&entries, false, "flow/node");
             let kept = (plan.trackers.len(), plan.tallies.len());
             assert_eq!(kept, (trackers, tallies), "{statistics:?}");
         };

@@ -9,12 +9,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::fold::Fold;
+use super::packed;
 use super::plan::{Plan, Stretch};
 use super::tally::{Tallies, is_mostly_empty, too_many_distinct};
-use super::windows::{Answer, Here, Kind, Reading, earlier};
+use super::windows::{Answer, BEGINNING, Here, Kind, Reading, Resumed, earlier};
 use crate::flow::options::Span;
 use crate::message::Timestamp;
+use crate::runtime::state::StateError;
 
 /// Readings that the windows of all keys of one node may have.
 const MOST_READINGS: usize = 1_000_000;
@@ -30,11 +34,14 @@ pub(super) struct Sliding {
 }
 
 /// What is kept for a key.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Kept {
     slide: Option<Slide>,
     /// The last value that left.
     held: Option<f64>,
     settled: Timestamp,
+    /// The time of the last reading that went through a restart.
+    restored_until: Timestamp,
 }
 
 impl Default for Kept {
@@ -42,19 +49,25 @@ impl Default for Kept {
         Kept {
             slide: None,
             held: None,
-            settled: Timestamp::from_nanos(i64::MIN),
+            settled: BEGINNING,
+            restored_until: BEGINNING,
         }
     }
 }
 
-/// The readings of one key, in the order of time.
+/// The readings of one key, in the order of time. What follows from them and from the place of the last cut is not written.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Slide {
+    #[serde(with = "packed")]
     readings: VecDeque<(Timestamp, f64)>,
     /// How many of them, from the first, the heads are about.
     older: usize,
     /// One for each whole block of them, that of the last block first.
+    #[serde(skip)]
     heads: Vec<Fold>,
+    #[serde(skip)]
     tail: Fold,
+    #[serde(skip)]
     tallies: Tallies,
 }
 
@@ -102,6 +115,19 @@ impl Slide {
             tail: plan.fold(),
             tallies: plan.tallies(),
         }
+    }
+
+    /// After this has been read: computes what is not written, in the same order as before, so that it is the same to the last bit.
+    fn complete(&mut self, plan: &Plan) -> Result<(), StateError> {
+        let length = self.readings.len();
+        if self.older > length {
+            return Err(StateError::unfit("a sliding window has too few readings"));
+        }
+        self.heads = heads(plan, &self.readings, self.older);
+        self.tail = fold(plan, &self.readings, self.older..length);
+        self.tallies = plan.tallies();
+        self.tallies.add_all(self.values(length).collect());
+        Ok(())
     }
 
     fn push(&mut self, time: Timestamp, value: f64) {
@@ -153,16 +179,16 @@ impl Slide {
         }
         self.older = self.readings.len();
         self.tail = plan.fold();
-        self.heads.clear();
-        let mut end = self.older;
-        while end >= BLOCK {
-            let mut head = fold(plan, &self.readings, end - BLOCK..end);
-            if let Some(later) = self.heads.last() {
-                head.merge(later);
-            }
-            self.heads.push(head);
-            end -= BLOCK;
-        }
+        self.heads = heads(plan, &self.readings, self.older);
+    }
+
+    /// How many readings have the time of the last one, but for that.
+    fn before_last(&self) -> u32 {
+        let same = self.readings.back().map_or(0, |last| {
+            let earlier = self.readings.partition_point(|it| it.0 < last.0);
+            self.readings.len() - 1 - earlier
+        });
+        u32::try_from(same).unwrap_or(u32::MAX)
     }
 
     /// The fold of all readings, with a value held before them from `start` on.
@@ -178,6 +204,21 @@ impl Slide {
         whole.merge(&self.tail);
         whole
     }
+}
+
+/// For each whole block of the first readings, from the last one on, the fold from there to the last of them.
+fn heads(plan: &Plan, readings: &VecDeque<(Timestamp, f64)>, older: usize) -> Vec<Fold> {
+    let mut heads: Vec<Fold> = Vec::with_capacity(older / BLOCK);
+    let mut end = older;
+    while end >= BLOCK {
+        let mut head = fold(plan, readings, end - BLOCK..end);
+        if let Some(later) = heads.last() {
+            head.merge(later);
+        }
+        heads.push(head);
+        end -= BLOCK;
+    }
+    heads
 }
 
 fn fold(
@@ -216,11 +257,16 @@ impl Kind for Sliding {
         slide.push(time, number);
         self.readings += 1;
         kept.settled = time;
+        if reading.is_restored {
+            kept.restored_until = time;
+        }
+        let is_restored = start < kept.restored_until.max(here.answered_until);
         let stretch = Stretch {
             start,
             end: time,
             key: here.key,
             state: None,
+            restored: is_restored.then(|| slide.before_last()),
         };
         let whole = slide.whole(here.plan, start, kept.held);
         Ok(Some(Answer {
@@ -228,6 +274,24 @@ impl Kind for Sliding {
             topic: reading.topic,
             end: time,
         }))
+    }
+
+    fn resume(&self, kept: &mut Kept, resumed: &Resumed<'_>) -> Result<(), StateError> {
+        if let Some(slide) = &mut kept.slide {
+            slide.complete(resumed.plan)?;
+            if resumed.is_restart {
+                kept.restored_until = kept.settled;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, kept: &Kept) {
+        self.readings += kept.slide.as_ref().map_or(0, |slide| slide.readings.len());
+    }
+
+    fn last_begun(&self, kept: &Kept) -> Timestamp {
+        kept.settled
     }
 
     fn is_open(&self, kept: &Kept) -> bool {

@@ -5,10 +5,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sketches_ddsketch::{Config, DDSketch};
 
 use super::compute::Statistic;
 use super::fold::number;
+use super::packed;
 use crate::message::Value;
 
 /// Readings up to which the percentiles of a window are exact.
@@ -27,12 +29,18 @@ pub(super) fn is_mostly_empty(length: usize, capacity: usize) -> bool {
 }
 
 /// The tallies of one window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tallies(Box<[Tally]>);
 
 impl Tallies {
     pub(super) fn new(tallies: &[Tally]) -> Tallies {
         Tallies(tallies.into())
+    }
+
+    /// After this has been read: takes what is not written from those it was made with. Says whether they are those.
+    pub(super) fn complete(&mut self, tallies: &[Tally]) -> bool {
+        let mut both = self.0.iter_mut().zip(tallies);
+        both.all(|(tally, planned)| tally.complete(planned)) && self.0.len() == tallies.len()
     }
 
     /// Whether there is no room for a value; nothing has been changed then.
@@ -49,7 +57,18 @@ impl Tallies {
             match tally {
                 Tally::Quantiles(quantiles) => quantiles.add(value),
                 Tally::Distinct(distinct) => distinct.add(value),
-                Tally::Histogram(histogram) => histogram.counts[histogram.place(value)] += 1,
+                Tally::Histogram(histogram) => histogram.add(value),
+            }
+        }
+    }
+
+    /// Adds many values, which one by one would take long.
+    pub(super) fn add_all(&mut self, values: Vec<f64>) {
+        for tally in &mut self.0 {
+            match tally {
+                Tally::Quantiles(quantiles) => quantiles.add_all(&values),
+                Tally::Distinct(distinct) => values.iter().for_each(|it| distinct.add(*it)),
+                Tally::Histogram(histogram) => values.iter().for_each(|it| histogram.add(*it)),
             }
         }
     }
@@ -96,7 +115,7 @@ impl Tallies {
 }
 
 /// Several statistics may share one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Tally {
     Quantiles(Quantiles),
     Distinct(Distinct),
@@ -119,6 +138,21 @@ impl Tally {
             }),
             _ => return None,
         })
+    }
+
+    fn complete(&mut self, planned: &Tally) -> bool {
+        match (self, planned) {
+            (Tally::Quantiles(quantiles), Tally::Quantiles(planned)) => {
+                quantiles.exact = planned.exact;
+                true
+            }
+            (Tally::Histogram(histogram), Tally::Histogram(planned)) => {
+                histogram.edges = planned.edges.clone();
+                histogram.counts.len() == planned.counts.len()
+            }
+            (Tally::Distinct(_), Tally::Distinct(_)) => true,
+            _ => false,
+        }
     }
 
     pub(super) fn read(&self, statistic: &Statistic) -> Option<Value> {
@@ -144,17 +178,19 @@ impl Tally {
 
 /// The values themselves, while they are few; then a DDSketch (Masson, Rim, Lee: Proceedings of the VLDB Endowment 12,
 /// 2019) that answers within 1 %.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Quantiles {
-    /// Values up to which they are kept.
+    /// Values up to which they are kept. Not written.
+    #[serde(skip)]
     exact: usize,
     values: Values,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 enum Values {
-    Sorted(Vec<f64>),
-    Sketched(Box<DDSketch>),
+    /// The two zeros too, so that equal readings make equal lists.
+    Sorted(#[serde(with = "packed")] Vec<f64>),
+    Sketched(#[serde(with = "packed")] Box<DDSketch>),
 }
 
 impl std::fmt::Debug for Values {
@@ -170,8 +206,7 @@ impl Quantiles {
     fn add(&mut self, value: f64) {
         match &mut self.values {
             Values::Sorted(values) if values.len() < self.exact => {
-                let place = values.partition_point(|other| *other < value);
-                values.insert(place, value);
+                values.insert(place(values, value), value);
             }
             Values::Sorted(values) => {
                 // Subnormal numbers count as zero, every other has its bin.
@@ -184,13 +219,22 @@ impl Quantiles {
         }
     }
 
+    fn add_all(&mut self, more: &[f64]) {
+        match &mut self.values {
+            Values::Sorted(values) if more.len() <= self.exact.saturating_sub(values.len()) => {
+                values.extend(more);
+                values.sort_unstable_by(f64::total_cmp);
+            }
+            _ => more.iter().for_each(|value| self.add(*value)),
+        }
+    }
+
     fn remove(&mut self, value: f64) {
         let Values::Sorted(values) = &mut self.values else {
             debug_assert!(false, "nothing is taken out of a sketch");
             return;
         };
-        let place = values.partition_point(|other| *other < value);
-        values.remove(place);
+        values.remove(place(values, value));
         if is_mostly_empty(values.len(), values.capacity()) {
             values.shrink_to(2 * values.len());
         }
@@ -202,7 +246,11 @@ impl Quantiles {
             return;
         };
         let mut going = going.iter().peekable();
-        values.retain(|value| going.next_if_eq(&value).is_none());
+        values.retain(|value| {
+            going
+                .next_if(|other| other.to_bits() == value.to_bits())
+                .is_none()
+        });
         if is_mostly_empty(values.len(), values.capacity()) {
             values.shrink_to(2 * values.len());
         }
@@ -229,10 +277,16 @@ impl Quantiles {
     }
 }
 
+/// Where a value stands in a sorted list, or belongs.
+fn place(values: &[f64], value: f64) -> usize {
+    values.partition_point(|other| other.total_cmp(&value).is_lt())
+}
+
 /// How often each value was there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Distinct {
     /// By the bits of the value.
+    #[serde(with = "packed")]
     counts: HashMap<u64, u32>,
 }
 
@@ -264,14 +318,20 @@ fn bits(value: f64) -> u64 {
     (value + 0.0).to_bits()
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Histogram {
+    /// Shared by all windows; not written.
+    #[serde(skip)]
     edges: Arc<[f64]>,
     /// One more than edges: below the first, from each to the next, from the last on.
     counts: Box<[u64]>,
 }
 
 impl Histogram {
+    fn add(&mut self, value: f64) {
+        self.counts[self.place(value)] += 1;
+    }
+
     fn remove(&mut self, value: f64) {
         self.counts[self.place(value)] -= 1;
     }

@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::compute::Statistic;
 use super::fold::number;
 use crate::message::{Timestamp, Value};
 
 /// What a statistic needs beyond count, sum, least and greatest. Several statistics may share one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Tracker {
     Ends(Ends),
     Spread(Spread),
@@ -31,6 +33,19 @@ impl Tracker {
             Statistic::DurationBelow(limit) => Tracker::Steps(Steps::of(Measure::Below(*limit))),
             _ => return None,
         })
+    }
+
+    /// After this has been read: takes what is not written from one of the same plan. Says whether it is the same statistic's.
+    pub(super) fn complete(&mut self, planned: &Tracker) -> bool {
+        match (self, planned) {
+            (Tracker::Steps(steps), Tracker::Steps(planned)) => {
+                steps.measure = planned.measure;
+                true
+            }
+            (tracker, planned) => {
+                std::mem::discriminant(tracker) == std::mem::discriminant(planned)
+            }
+        }
     }
 
     /// Whether readings must come in the order of their time.
@@ -72,7 +87,7 @@ impl Tracker {
 }
 
 /// The readings with the earliest and the latest time. Of several with the same time it is the first and the last to come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Ends(Option<[(Timestamp, f64); 2]>);
 
 impl Ends {
@@ -99,7 +114,7 @@ impl Ends {
 }
 
 /// Welford's running variance (Technometrics 4, 1962).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Spread {
     count: f64,
     mean: f64,
@@ -138,7 +153,7 @@ impl Spread {
 }
 
 /// The least-squares line of the values against time, with both taken from their running means.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Trend {
     count: f64,
     /// The time of the first reading to come. Times are seconds from here, which keeps their digits.
@@ -193,8 +208,10 @@ fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// What a signal does that keeps each value until the next one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Steps {
+    /// Not written.
+    #[serde(skip)]
     measure: Measure,
     /// Where the first value begins, and the last value with its time.
     held: Option<(Timestamp, Timestamp, f64)>,
@@ -204,8 +221,9 @@ pub(super) struct Steps {
     mean: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Measure {
+    #[default]
     Mean,
     Above(f64),
     Below(f64),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::windows::Reading;
 use crate::message::Timestamp;
 
@@ -9,7 +11,7 @@ use crate::message::Timestamp;
 pub(super) const MOST_WAITING: usize = 10_000;
 
 /// Readings with the places of their keys, in the order of time; those of one time in the order in which they came.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Waiting {
     readings: BTreeMap<(Timestamp, u64), (usize, Reading)>,
     came: u64,
@@ -29,6 +31,15 @@ impl Waiting {
     /// The time of the earliest one.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.readings.first_key_value().map(|((time, _), _)| *time)
+    }
+
+    /// The time of the latest one.
+    pub(super) fn last(&self) -> Option<Timestamp> {
+        self.readings.last_key_value().map(|((time, _), _)| *time)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut (usize, Reading)> {
+        self.readings.values_mut()
     }
 
     pub(super) fn take(&mut self) -> Option<(usize, Reading)> {

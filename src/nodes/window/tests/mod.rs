@@ -4,6 +4,7 @@ mod kinds;
 mod limits;
 mod options;
 mod random;
+mod restart;
 
 use crate::message::{Timestamp, Value};
 use crate::nodes::testing::{Run, run_node_at};
