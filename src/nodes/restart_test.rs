@@ -43,10 +43,8 @@ const STATEFUL: &[&str] = &[
     "pid",
     "latch",
     "interlock",
+    "window",
 ];
-
-/// Types that do not save yet what they remember, and `uplink`, for its example is behind one.
-const NOT_YET: &[&str] = &["window", "uplink"];
 
 /// What begins anew after a restart, and why. A reload does not change it either.
 const ANEW_AFTER_RESTART: &[(&str, &str)] = &[
@@ -192,7 +190,7 @@ fn the_lists_name_types() {
     let named = [ANEW_AFTER_RESTART, SAYS_AGAIN, MARKED, MORE]
         .into_iter()
         .flatten();
-    let named = named.map(|(name, _)| name).chain(STATEFUL).chain(NOT_YET);
+    let named = named.map(|(name, _)| name).chain(STATEFUL);
     for name in named {
         assert!(NodeType::find(name).is_some(), "{name}");
     }
@@ -210,9 +208,6 @@ fn a_reload_changes_nothing_and_without_its_state_each_node_would_do_something_e
             let all = if is_stateful { might } else { 0 };
             assert!(might > 0);
             assert_eq!(saved, all, "states that `{}` saves", node_type.name);
-            if NOT_YET.contains(&node_type.name) {
-                continue;
-            }
             compare(node_type, "after a reload", &play.deeds, &expected);
             if is_stateful {
                 let forgetful = deeds(node_type, &flow, with(Pause::Reload, true));
@@ -229,9 +224,6 @@ fn a_reload_changes_nothing_and_without_its_state_each_node_would_do_something_e
 #[test]
 fn after_a_restart_nodes_go_on_as_if_nothing_had_happened() {
     for (node_type, flows) in plays() {
-        if NOT_YET.contains(&node_type.name) {
-            continue;
-        }
         for flow in flows {
             let found = deeds(node_type, &flow, with(Pause::Restart, false));
             let expected = if has(ANEW_AFTER_RESTART, node_type) {
