@@ -212,14 +212,19 @@ impl Run {
             flow: 0,
             node: self.graph.find("tested").expect("the flow has the node"),
         };
-        let event = Event::Messages {
-            to,
-            messages: vec![message],
-        };
         self.reload_twin();
+        let to_twin = Address {
+            flow: self.twin_flow,
+            ..to
+        };
         let (mut effects, mut of_twin) = (Vec::new(), Vec::new());
-        self.twin.handle(self.now, event.clone(), &mut of_twin);
-        self.engine.handle(self.now, event, &mut effects);
+        for (engine, to, effects) in [
+            (&mut self.twin, to_twin, &mut of_twin),
+            (&mut self.engine, to, &mut effects),
+        ] {
+            let messages = vec![message.clone()];
+            engine.handle(self.now, Event::Messages { to, messages }, effects);
+        }
         self.note(effects, of_twin);
     }
 

@@ -291,7 +291,7 @@ impl Engine {
     ) -> u32 {
         let slots = self.build(&graph).expect("it can be built");
         let index = self.push(graph, now);
-        let flow = &mut self.flows[index as usize];
+        let flow = self.here(index);
         flow.taps = taps;
         flow.take(slots);
         self.start(index, from, now, effects);
