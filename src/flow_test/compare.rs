@@ -36,7 +36,8 @@ pub(super) enum Limit {
 
 pub(super) fn equal_numbers(a: f64, b: f64, within: f64) -> bool {
     let rounding = ROUNDING * a.abs().max(b.abs());
-    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= within + rounding
+    let is_near = (a - b).is_finite() && (a - b).abs() <= within + rounding;
+    is_near || a == b || (a.is_nan() && b.is_nan())
 }
 
 fn compare(

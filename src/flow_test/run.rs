@@ -246,13 +246,12 @@ impl<'t> Run<'t> {
         self.world.go_to(time);
         self.observe();
         while self.world.next_due().is_some_and(|due| due <= time) {
-            self.events += 1;
+            self.events += self.world.go_to(time).max(1);
+            self.observe();
             if self.events > MOST_EVENTS {
                 self.break_off();
                 return;
             }
-            self.world.go_to(time);
-            self.observe();
         }
     }
 

@@ -143,8 +143,8 @@ impl World {
         }
     }
 
-    /// Goes on to a test time, before which nothing is due, and does one of the things that are due there.
-    pub(super) fn go_to(&mut self, time: Duration) {
+    /// Goes on to a test time, before which nothing is due, and does some of what is due there. Gives how much that was, about.
+    pub(super) fn go_to(&mut self, time: Duration) -> u64 {
         self.now = time;
         let is_due = |due: Option<Duration>| due.is_some_and(|due| due <= time);
         match &mut self.power {
@@ -152,8 +152,9 @@ impl World {
             Power::Off { .. } => {}
             Power::On(running) if is_due(running.next_due()) => {
                 let mono = running.mono_at(time);
-                running.run.go_to(mono);
+                let done = running.run.go_to(mono);
                 self.absorb();
+                return done as u64;
             }
             Power::On(_) if is_due(self.outbox.due()) => self.settle_outbox(),
             Power::On(running) => {
@@ -165,6 +166,7 @@ impl World {
                 }
             }
         }
+        1
     }
 
     /// Does what a step does, but for feeds, now.

@@ -310,21 +310,22 @@ impl Engine {
     }
 
     /// Runs wake-ups that are due, at most `limit` of them, so that a thousand windows closing together do not keep an
-    /// edge waiting. What is left over is due at once: see [`Engine::next_wake`].
-    pub fn wake(&mut self, now: Now, limit: usize, effects: &mut Effects) {
-        for _ in 0..limit {
+    /// edge waiting. What is left over is due at once: see [`Engine::next_wake`]. Gives how many there were.
+    pub fn wake(&mut self, now: Now, limit: usize, effects: &mut Effects) -> usize {
+        for done in 0..limit {
             match self.wakes.peek() {
                 Some(Reverse((mono, _))) if *mono <= now.mono => {}
-                _ => return,
+                _ => return done,
             }
             let Some(Reverse((mono, wake))) = self.wakes.pop() else {
-                return;
+                return done;
             };
             match wake {
                 Wake::Node { flow, node } => self.wake_node(flow, node, mono, now, effects),
                 Wake::Restart { flow } => self.restart(flow, now, effects),
             }
         }
+        limit
     }
 
     /// Puts every output that any flow drives to its safe level and forgets the flows.

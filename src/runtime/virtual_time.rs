@@ -22,6 +22,8 @@ use crate::sensors::Sensor;
 
 /// Messages that links may carry in one moment. Only a loop of links carries that many, and it would stop time.
 const MOST_LINKED: usize = 100_000;
+/// Wake-ups that are done before links are looked at.
+const MOST_WAKES: usize = 1_024;
 
 /// What flows did, each with the time at which they did it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -165,15 +167,16 @@ impl VirtualRun {
             .min()
     }
 
-    /// Goes on to a monotonic time and does what is due there first: edges, and one wake-up. Nothing must have been due before. What
-    /// is left is due still: see [`VirtualRun::next_due`].
-    pub fn go_to(&mut self, mono: Duration) {
+    /// Goes on to a monotonic time, before which nothing is due, and does what is due there: edges, and wake-ups, of which very many
+    /// are not all done at once and stay due. Gives how many it did.
+    pub fn go_to(&mut self, mono: Duration) -> usize {
         self.stand_at(mono);
-        self.deliver_edges();
+        let edges = self.deliver_edges();
         let mut effects = Effects::new();
-        self.engine.wake(self.now, 1, &mut effects);
+        let wakes = self.engine.wake(self.now, MOST_WAKES, &mut effects);
         self.perform(&mut effects);
         self.deliver_linked();
+        edges + wakes
     }
 
     /// Hands an event to a flow, now.
@@ -266,9 +269,10 @@ impl VirtualRun {
         self.board.advance(self.now);
     }
 
-    fn deliver_edges(&mut self) {
+    fn deliver_edges(&mut self) -> usize {
         let mut effects = Effects::new();
         let edges = std::mem::take(&mut *self.edges.lock().unwrap_or_else(PoisonError::into_inner));
+        let count = edges.len();
         for (to, edge) in edges {
             self.levels.insert(to, (edge.time, edge.level));
             let input = Input::Edge {
@@ -280,6 +284,7 @@ impl VirtualRun {
             self.perform(&mut effects);
             self.deliver_linked();
         }
+        count
     }
 
     fn perform(&mut self, effects: &mut Effects) {
