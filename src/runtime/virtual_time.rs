@@ -206,7 +206,7 @@ impl VirtualRun {
                             answers.push(links::taken(from, time));
                         }
                     }
-                    Effect::Uplink { draft } => self.trace.drafts.push((time, draft)),
+                    Effect::Uplink { draft, .. } => self.trace.drafts.push((time, draft)),
                     Effect::Debug { label, message, .. } => {
                         self.trace.shown.push((time, label.to_string(), message))
                     }
