@@ -217,6 +217,8 @@ impl World {
                     value: Err(reason.clone()),
                 },
             },
+            // Its rows are fed as messages.
+            Fed::File { .. } => return,
             Fed::Message {
                 topic,
                 headers,
