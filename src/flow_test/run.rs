@@ -271,13 +271,14 @@ impl<'t> Run<'t> {
 
     /// Lets the flows do what is due until nothing is.
     fn rest(&mut self, time: Duration) {
-        self.world.go_to(time);
-        self.observe();
-        while self.world.next_due().is_some_and(|due| due <= time) {
-            self.events += self.world.go_to(time).max(1);
+        loop {
+            self.events += self.world.go_to(time);
             self.observe();
             if self.events > MOST_EVENTS {
                 self.break_off();
+                return;
+            }
+            if self.world.next_due().is_none_or(|due| due > time) {
                 return;
             }
         }
