@@ -19,6 +19,7 @@
 //! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
 //! * [`certs`][]: development certificates
 //! * [`logging`][]: where the log goes
+//! * [`replay`][]: recorded data through a flow
 //! * [`reference`](mod@reference): documentation and JSON Schema of the node types, from their definitions
 //! * [`examples`][]: the flows of `flows/`, in the binary
 //! * [`cli`][]: the commands
@@ -34,6 +35,7 @@ pub mod control_socket;
 pub mod device;
 pub mod examples;
 pub mod flow;
+pub mod flow_test;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -42,6 +44,7 @@ pub mod message;
 pub mod nodes;
 pub mod outbox;
 pub mod reference;
+pub mod replay;
 pub mod runtime;
 pub mod sensors;
 pub mod uplink;

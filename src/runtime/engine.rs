@@ -80,6 +80,8 @@ pub struct Engine {
     /// What flows had missed that are gone, and what came for them since.
     missed_by_gone: u64,
     wakes: BinaryHeap<Reverse<(Duration, Wake)>>,
+    /// Nodes that someone outside watches, of the flow that is added next.
+    taps_of_next: Vec<NodeId>,
 }
 
 /// What is at a flow's place. Places are not used again, so that what comes late never reaches a stranger; so this is small.
@@ -146,6 +148,7 @@ impl Engine {
             flows: Vec::new(),
             missed_by_gone: 0,
             wakes: BinaryHeap::new(),
+            taps_of_next: Vec::new(),
         }
     }
 
@@ -222,7 +225,7 @@ impl Engine {
             queue: VecDeque::new(),
             counters: FlowCounters::default(),
             asked: Vec::new(),
-            taps: Vec::new(),
+            taps: std::mem::take(&mut self.taps_of_next),
             current: NodeId(0),
             started: now.mono,
             back_off: FIRST_BACK_OFF,
@@ -288,21 +291,22 @@ impl Engine {
     }
 
     /// Runs wake-ups that are due, at most `limit` of them, so that a thousand windows closing together do not keep an
-    /// edge waiting. What is left over is due at once: see [`Engine::next_wake`].
-    pub fn wake(&mut self, now: Now, limit: usize, effects: &mut Effects) {
-        for _ in 0..limit {
+    /// edge waiting. What is left over is due at once: see [`Engine::next_wake`]. Gives how many there were.
+    pub fn wake(&mut self, now: Now, limit: usize, effects: &mut Effects) -> usize {
+        for done in 0..limit {
             match self.wakes.peek() {
                 Some(Reverse((mono, _))) if *mono <= now.mono => {}
-                _ => return,
+                _ => return done,
             }
             let Some(Reverse((mono, wake))) = self.wakes.pop() else {
-                return;
+                return done;
             };
             match wake {
                 Wake::Node { flow, node } => self.wake_node(flow, node, mono, now, effects),
                 Wake::Restart { flow } => self.restart(flow, now, effects),
             }
         }
+        limit
     }
 
     /// Puts every output that any flow drives to its safe level and forgets the flows.
@@ -354,8 +358,14 @@ impl Engine {
         slot.is_some_and(|slot| slot.watchers.is_failing())
     }
 
-    /// Shows what a node sends from now on, as [`Effect::Tapped`], or no longer.
+    /// Shows what a node sends from now on, as [`Effect::Tapped`], or no longer. The flow may be the one that is added next: then what
+    /// it sends at its start is shown too.
     pub fn tap(&mut self, node: Address, is_on: bool) {
+        if node.flow == self.places() {
+            self.taps_of_next.retain(|tapped| *tapped != node.node);
+            self.taps_of_next.extend(is_on.then_some(node.node));
+            return;
+        }
         let Some(flow) = self.there_mut(node.flow) else {
             return;
         };
@@ -373,6 +383,14 @@ impl Engine {
     pub(super) fn is_tapped(&self, node: Address) -> bool {
         self.there(node.flow)
             .is_some_and(|flow| flow.taps.contains(&node.node))
+    }
+
+    /// Takes back the wake-up that a node has asked for: it rests until a message comes to it.
+    pub fn rest(&mut self, node: Address) {
+        let slots = self.there_mut(node.flow).map(|flow| &mut flow.slots);
+        if let Some(slot) = slots.and_then(|slots| slots.get_mut(usize::from(node.node.0))) {
+            slot.wake = None;
+        }
     }
 
     fn wake_node(

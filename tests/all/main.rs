@@ -4,6 +4,7 @@
 //! One module per subject:
 //!
 //! * `demo`, `check`, `certs`, `nodes`: commands that end by themselves
+//! * `flow_tests`: tests of flows, those of the examples among them
 //! * `run`: start, stop, settings, logs, and who may ask a running process
 //! * `systemd`: what systemd is told
 //! * `tap`: a look at the wires of a running process
@@ -23,6 +24,7 @@
 mod certs;
 mod check;
 mod demo;
+mod flow_tests;
 mod link;
 mod nodes;
 mod power;
