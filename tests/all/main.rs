@@ -4,6 +4,7 @@
 //! One module per subject:
 //!
 //! * `demo`, `check`, `certs`, `nodes`: commands that end by themselves
+//! * `replay`: recorded data through flows; its windows compared with those of pandas, if asked for as below
 //! * `run`: start, stop, settings, logs, and who may ask a running process
 //! * `systemd`: what systemd is told
 //! * `tap`: a look at the wires of a running process
@@ -27,6 +28,7 @@ mod link;
 mod nodes;
 mod power;
 mod refusals;
+mod replay;
 mod run;
 mod support;
 mod systemd;
