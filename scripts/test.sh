@@ -24,7 +24,8 @@ step() {
 # Called through `step`, where set -e is off: each command that must not fail has its own `|| return`.
 install_missing() {
     install_packages || return
-    install_components
+    install_components || return
+    install_pandas
 }
 
 install_packages() {
@@ -34,6 +35,7 @@ install_packages() {
     command -v openssl >/dev/null || missing+=(openssl)
     command -v pgrep >/dev/null || missing+=(procps)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0
 
     command -v apt-get >/dev/null || {
@@ -81,6 +83,18 @@ install_components() {
     rustup component add "${missing[@]}"
 }
 
+# Where the test that compares windows with those of pandas looks for it; made once for each set of versions.
+install_pandas() {
+    local place=${CARGO_TARGET_DIR:-target}/pandas wanted=tests/replay/requirements.txt
+    cmp --silent "$wanted" "$place/installed.txt" && return
+    rm -rf "$place" && python3 -m venv "$place" || return
+    "$place/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r "$wanted" || {
+        echo "pandas cannot be installed, and without it windows are not compared; is there a way to the Python packages?" >&2
+        return 1
+    }
+    cp "$wanted" "$place/installed.txt"
+}
+
 documentation() {
     RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items --quiet
 }
@@ -89,7 +103,7 @@ step "tools" install_missing
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets --quiet -- -D warnings
 step "tests" cargo test --locked --quiet
-step "tests that need mosquitto" cargo test --locked --quiet --test all -- --ignored
+step "tests that need mosquitto or pandas" cargo test --locked --quiet --test all -- --ignored
 step "documentation" documentation
 step "demo" cargo run --locked --release --quiet -- demo --seconds 10 --json
 step "flows" "${CARGO_TARGET_DIR:-target}/release/tidegate" check flows

@@ -85,8 +85,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     progress.clear();
     match report {
         Ok(report) => tell(&report, start.elapsed()),
-        // A reader of the standard output that has gone is no problem.
-        Err(ReplayError::Write(error)) if arguments.out.is_none() => Err(error.into()),
+        Err(ReplayError::Write(error)) => Err(match &arguments.out {
+            // A reader of the standard output that has gone is no problem.
+            None => error.into(),
+            Some(out) => format!(
+                "cannot write to {} any further; make room, or write to another place: {error}",
+                out.display()
+            )
+            .into(),
+        }),
         Err(error) => Err(error.into()),
     }
 }

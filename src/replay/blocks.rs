@@ -44,8 +44,6 @@ pub(super) struct Source {
     pub(super) hurried: u64,
     /// Those that were left out, and are not told yet.
     pub(super) problems: Vec<RowProblem>,
-    /// Rows that were handed on.
-    pub(super) taken: u64,
 }
 
 impl Source {
@@ -72,23 +70,20 @@ impl Source {
             position: 0,
             hurried: 0,
             problems: Vec::new(),
-            taken: 0,
         })
     }
 
-    /// Waits until the next row is there, or the end of the file, or rows that are wrong.
+    /// Goes on towards the next row, one block at most. Says whether the row is there, or the file at its end; there may be
+    /// problems either way.
     #[inline]
-    pub(super) fn fill(&mut self) -> Result<(), FileError> {
-        while self.next.is_none() {
+    pub(super) fn fill(&mut self) -> Result<bool, FileError> {
+        if self.next.is_none() {
             self.next = self.rows.next();
-            if self.next.is_none() && !self.next_block()? {
-                break;
-            }
         }
-        Ok(())
+        Ok(self.next.is_some() || !self.next_block()?)
     }
 
-    /// The time of the next row, after [`Source::fill`]; none at the end.
+    /// The time of the next row, once [`Source::fill`] is done; none at the end.
     #[inline]
     pub(super) fn time(&self) -> Option<Timestamp> {
         self.next.as_ref().map(|row| row.time)
@@ -97,7 +92,6 @@ impl Source {
     /// Takes the next row.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Row> {
-        self.taken += u64::from(self.next.is_some());
         self.next.take()
     }
 
@@ -279,5 +273,52 @@ impl PartialOrd for Held {
 impl Ord for Held {
     fn cmp(&self, other: &Held) -> Ordering {
         self.key().cmp(&other.key())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Value;
+
+    fn row(seconds: i64) -> Row {
+        Row {
+            time: Timestamp::from_millis(1000 * seconds),
+            topic: None,
+            payload: Value::Null,
+        }
+    }
+
+    #[test]
+    fn rows_wait_for_earlier_ones_as_long_as_they_are_to_and_there_is_room() {
+        let mut order = Order::new(Duration::from_secs(10));
+        let mut add = |seconds, bytes| -> Vec<(i64, bool)> {
+            order.add(row(seconds), bytes);
+            let due = std::iter::from_fn(|| order.take_due());
+            due.map(|due| (due.row.time.as_nanos() / 1_000_000_000, due.is_hurried))
+                .collect()
+        };
+        assert_eq!(add(5, 1), []);
+        assert_eq!(add(14, 1), []);
+        assert_eq!(add(15, 1), [(5, false)]);
+        assert_eq!(add(7, 1), []);
+        assert_eq!(
+            add(16, MOST_HELD_BYTES),
+            [(7, true), (14, true), (15, true)]
+        );
+        assert_eq!(add(17, 1), [(16, true)]);
+        assert_eq!(order.bytes, 1);
+    }
+
+    #[test]
+    fn no_more_rows_wait_than_there_is_room_for() {
+        let mut order = Order::new(Duration::from_secs(1));
+        for _ in 0..MOST_HELD {
+            order.add(row(0), 1);
+            assert!(order.take_due().is_none());
+        }
+        order.add(row(0), 1);
+        assert!(order.take_due().is_some_and(|due| due.is_hurried));
+        assert!(order.take_due().is_none());
     }
 }

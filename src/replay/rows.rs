@@ -108,7 +108,7 @@ pub struct Rows {
 }
 
 enum Format {
-    Csv(Columns),
+    Csv(Box<Columns>),
     JsonLines(Objects),
 }
 
@@ -143,7 +143,7 @@ impl Rows {
         let format = if is_json {
             Format::JsonLines(Objects::new(options))
         } else {
-            Format::Csv(Columns::read(path, &mut lines, options)?)
+            Format::Csv(Box::new(Columns::read(path, &mut lines, options)?))
         };
         Ok(Rows {
             path: path.into(),

@@ -130,6 +130,7 @@ impl Replay {
         run.replay()?;
         run.sinks.flush().map_err(ReplayError::Write)?;
         let mut report = run.report;
+        report.hurried = run.sources.iter().map(|source| source.hurried).sum();
         let counts = run.sinks.counts(&self.graph);
         report.sinks = counts
             .map(|(node, count)| (self.graph.node_name(node).to_owned(), count))
@@ -202,17 +203,25 @@ impl<W: Write, P: FnMut(Progress)> Run<W, P> {
     /// Waits for a source's next row, and takes note of those that were left out before it.
     #[inline]
     fn fill(&mut self, place: usize) -> Result<(), ReplayError> {
-        let source = &mut self.sources[place];
-        source.fill()?;
-        if !source.problems.is_empty() {
-            let file = &mut self.report.files[place];
-            for problem in source.problems.drain(..) {
-                if self.is_strict {
-                    let path = file.path.clone();
-                    return Err(ReplayError::Row { path, problem });
-                }
-                file.leave_out(problem);
+        loop {
+            let is_done = self.sources[place].fill()?;
+            if !self.sources[place].problems.is_empty() {
+                self.note_problems(place)?;
             }
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    fn note_problems(&mut self, place: usize) -> Result<(), ReplayError> {
+        let file = &mut self.report.files[place];
+        for problem in self.sources[place].problems.drain(..) {
+            if self.is_strict {
+                let path = file.path.clone();
+                return Err(ReplayError::Row { path, problem });
+            }
+            file.leave_out(problem);
         }
         Ok(())
     }
@@ -230,9 +239,8 @@ impl<W: Write, P: FnMut(Progress)> Run<W, P> {
 
     /// Hands over a row, and those behind it that come at the same time. Gives how many there were.
     fn hand_over(&mut self, Next { place, time }: Next) -> Result<u64, ReplayError> {
-        if time > self.now.wall {
-            self.pass_until(time)?;
-        } else if time < self.now.wall {
+        self.pass_until(time)?;
+        if time < self.now.wall {
             // What is due now would wait for ever, if there were only late rows.
             self.wake_until(self.now.mono + Duration::from_nanos(1))?;
         }
@@ -288,11 +296,14 @@ impl<W: Write, P: FnMut(Progress)> Run<W, P> {
     /// Lets time pass until then; what is due before it happens.
     #[inline]
     fn pass_until(&mut self, time: Timestamp) -> Result<(), ReplayError> {
-        let mono = self.now.mono_at(time);
-        if self.engine.next_wake().is_some_and(|next| next < mono) {
-            self.wake_until(mono)?;
+        // Once, but for a step that is longer than the 292 years which fit into a number of nanoseconds.
+        while self.now.wall < time {
+            let mono = self.now.mono_at(time);
+            if self.engine.next_wake().is_some_and(|next| next < mono) {
+                self.wake_until(mono)?;
+            }
+            self.now = self.now.later(mono.saturating_sub(self.now.mono));
         }
-        self.now = self.now.later(mono.saturating_sub(self.now.mono));
         Ok(())
     }
 

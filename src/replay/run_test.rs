@@ -533,3 +533,28 @@ fn a_disk_that_is_full_ends_the_replay() {
     let error = replay.run(Full, |_| {}).unwrap_err();
     assert!(matches!(error, ReplayError::Write(_)), "{error}");
 }
+
+#[test]
+fn time_goes_over_centuries() {
+    let text =
+        "time,payload\n1700-01-01T00:00:00Z,1\n2200-01-01T00:00:00Z,2\n2200-01-01T00:00:30Z,3\n";
+    let case =
+        Case::of_node("type = 'window'\nsize = '1m'\ncompute = ['count']").feed_text("probe", text);
+    let (lines, report) = case.run();
+    assert_eq!(
+        (lines.len(), report.failures.len()),
+        (2, 0),
+        "{:?}",
+        report.failures
+    );
+}
+
+#[test]
+fn any_number_of_wrong_rows_takes_no_memory() {
+    let text = "time,payload\n".to_owned() + &"x,1\n".repeat(10_000) + "1,1\n";
+    let report = Case::of_node("type = 'filter'")
+        .feed_text("probe", &text)
+        .shows(&["1 1"]);
+    let left_out = &report.files[0].left_out["with a time that is none"];
+    assert_eq!((left_out.count, left_out.first.len()), (10_000, 10));
+}

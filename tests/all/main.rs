@@ -5,6 +5,7 @@
 //!
 //! * `demo`, `check`, `certs`, `nodes`: commands that end by themselves
 //! * `flow_tests`: tests of flows, those of the examples among them
+//! * `replay`: recorded data through flows; its windows compared with those of pandas, if asked for as below
 //! * `run`: start, stop, settings, logs, and who may ask a running process
 //! * `systemd`: what systemd is told
 //! * `tap`: a look at the wires of a running process
@@ -29,6 +30,7 @@ mod link;
 mod nodes;
 mod power;
 mod refusals;
+mod replay;
 mod run;
 mod support;
 mod systemd;
