@@ -20,6 +20,7 @@
 //! * [`certs`][]: development certificates
 //! * [`logging`][]: where the log goes
 //! * [`reference`](mod@reference): documentation and JSON Schema of the node types, from their definitions
+//! * [`picture`][]: flows as Mermaid and as SVG
 //! * [`examples`][]: the flows of `flows/`, in the binary
 //! * [`cli`][]: the commands
 //!
@@ -41,6 +42,7 @@ pub mod logging;
 pub mod message;
 pub mod nodes;
 pub mod outbox;
+pub mod picture;
 pub mod reference;
 pub mod runtime;
 pub mod sensors;
