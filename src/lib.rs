@@ -35,6 +35,7 @@ pub mod control_socket;
 pub mod device;
 pub mod examples;
 pub mod flow;
+pub mod flow_test;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -56,7 +56,7 @@ pub fn run_example(node_type: &NodeType) -> Result<Trace, ExampleError> {
     let board = Simulated::new(&simulation)?;
     let mut run = VirtualRun::start("press-7", vec![Arc::new(graph)], board, START)?;
     run.run_for(HOUR);
-    if deeds(run.trace()).is_empty() {
+    if deeds(&run.trace()).is_empty() {
         run.run_for(DAY - HOUR);
     }
     Ok(run.trace().clone())

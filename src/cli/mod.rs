@@ -12,6 +12,7 @@ mod outbox;
 mod run;
 mod schema;
 mod tap;
+mod test;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Arguments),
     /// Check flow files and settings; report all problems
     Check(check::Arguments),
+    /// Run the tests of flows (NAME.test.toml), in virtual time
+    Test(test::Arguments),
     /// Make development certificates, or show what a certificate holds
     Certs(certs::Arguments),
     /// Look into the outbox
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
         Command::Outbox(arguments) => outbox::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),

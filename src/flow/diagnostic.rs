@@ -47,6 +47,10 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     pub fn line_and_column(&self) -> (usize, usize) {
         self.source.line_and_column(self.span.start)
     }

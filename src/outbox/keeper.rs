@@ -98,7 +98,8 @@ impl Shared {
 pub(super) struct Keeper<S> {
     shared: Arc<Shared>,
     store: S,
-    root: PathBuf,
+    /// Where its files lie beside the store; none under virtual time, which has no files.
+    root: Option<PathBuf>,
     max_size: u64,
     when_full: WhenFull,
     trouble: Option<Trouble>,
@@ -130,7 +131,7 @@ impl<S: Store> Keeper<S> {
     pub(super) fn new(
         shared: Arc<Shared>,
         store: S,
-        root: PathBuf,
+        root: impl Into<Option<PathBuf>>,
         max_size: u64,
         when_full: WhenFull,
         has_reserve: bool,
@@ -138,7 +139,7 @@ impl<S: Store> Keeper<S> {
         Keeper {
             shared,
             store,
-            root,
+            root: root.into(),
             max_size,
             when_full,
             trouble: None,
@@ -232,7 +233,7 @@ impl<S: Store> Keeper<S> {
     }
 
     /// Writes what is left, whether it is due or not.
-    fn finish(&mut self, now: Now) {
+    pub(super) fn finish(&mut self, now: Now) {
         self.write_dead_letters(now);
         // The first failure may have freed the reserve, and the next commit goes to another generation.
         let mut failures = 0;
@@ -320,7 +321,7 @@ impl<S: Store> Keeper<S> {
 
     /// Gives up the reserve; whether there was one, so that it is worth trying again.
     fn release_reserve(&mut self, now: Now) -> bool {
-        let is_released = files::release_reserve(&self.root);
+        let is_released = self.root.as_deref().is_some_and(files::release_reserve);
         if is_released {
             self.reserve_at = Some(now.mono + RETRY_MAX);
         }
@@ -427,8 +428,10 @@ impl<S: Store> Keeper<S> {
         if written.is_first || is_marker_due {
             self.write_marker(ledger, now);
         }
-        if self.reserve_at.is_some_and(|at| now.mono >= at) {
-            let made = files::make_reserve(&self.root);
+        if let Some(root) = &self.root
+            && self.reserve_at.is_some_and(|at| now.mono >= at)
+        {
+            let made = files::make_reserve(root);
             self.reserve_at = made.is_err().then_some(now.mono + RETRY_MAX);
         }
     }
@@ -471,6 +474,9 @@ impl<S: Store> Keeper<S> {
     }
 
     fn write_marker(&mut self, ledger: Ledger, now: Now) {
+        let Some(root) = &self.root else {
+            return;
+        };
         self.marker_at = Some(now.mono);
         let last = self.shared.with(|book| book.last());
         let marker = Marker {
@@ -478,10 +484,10 @@ impl<S: Store> Keeper<S> {
             last,
             ledger,
         };
-        if let Err(error) = marker.write(&self.root) {
+        if let Err(error) = marker.write(root) {
             tracing::warn!(
                 "outbox: cannot write the marker in {}: {error}",
-                self.root.display()
+                root.display()
             );
         }
     }
@@ -496,6 +502,9 @@ impl<S: Store> Keeper<S> {
     /// Before the commit that says they are settled: a crash in between repeats a line rather than losing one.
     fn write_dead_letters(&mut self, now: Now) {
         let mut letters = self.shared.with(Book::take_dead_letters);
+        let Some(root) = self.root.clone() else {
+            return;
+        };
         if letters.is_empty() {
             return;
         }
@@ -507,15 +516,15 @@ impl<S: Store> Keeper<S> {
                 letter.record = group.into_iter().find(|record| record.id == letter.id);
             }
         }
-        let mut result = files::write_dead_letters(&self.root, &letters);
+        let mut result = files::write_dead_letters(&root, &letters);
         if result.as_ref().is_err_and(store::is_disk_full) && self.release_reserve(now) {
-            result = files::write_dead_letters(&self.root, &letters);
+            result = files::write_dead_letters(&root, &letters);
         }
         if let Err(error) = result {
             tracing::warn!(
                 "outbox: cannot write {} dead letters in {}: {error}; trying again",
                 letters.len(),
-                self.root.display()
+                root.display()
             );
             self.shared
                 .with(|book| book.put_back_dead_letters(letters, now.mono + RETRY_MAX));

@@ -33,6 +33,7 @@ mod settled;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod virtual_time;
 
 use std::fs::{self, File};
 use std::io;

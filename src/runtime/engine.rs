@@ -73,6 +73,8 @@ pub struct Engine {
     device: Arc<str>,
     flows: Vec<Flow>,
     wakes: BinaryHeap<Reverse<(Duration, Wake)>>,
+    /// Nodes that someone outside watches, of the flow that is added next.
+    taps_of_next: Vec<NodeId>,
 }
 
 /// Whom a wake-up is for. The order only breaks ties.
@@ -134,6 +136,7 @@ impl Engine {
             device: device.into(),
             flows: Vec::new(),
             wakes: BinaryHeap::new(),
+            taps_of_next: Vec::new(),
         }
     }
 
@@ -251,7 +254,7 @@ impl Engine {
             queue: VecDeque::new(),
             counters: FlowCounters::default(),
             asked: Vec::new(),
-            taps: Vec::new(),
+            taps: std::mem::take(&mut self.taps_of_next),
             current: NodeId(0),
             started: now.mono,
             back_off: FIRST_BACK_OFF,
@@ -307,21 +310,22 @@ impl Engine {
     }
 
     /// Runs wake-ups that are due, at most `limit` of them, so that a thousand windows closing together do not keep an
-    /// edge waiting. What is left over is due at once: see [`Engine::next_wake`].
-    pub fn wake(&mut self, now: Now, limit: usize, effects: &mut Effects) {
-        for _ in 0..limit {
+    /// edge waiting. What is left over is due at once: see [`Engine::next_wake`]. Gives how many there were.
+    pub fn wake(&mut self, now: Now, limit: usize, effects: &mut Effects) -> usize {
+        for done in 0..limit {
             match self.wakes.peek() {
                 Some(Reverse((mono, _))) if *mono <= now.mono => {}
-                _ => return,
+                _ => return done,
             }
             let Some(Reverse((mono, wake))) = self.wakes.pop() else {
-                return;
+                return done;
             };
             match wake {
                 Wake::Node { flow, node } => self.wake_node(flow, node, mono, now, effects),
                 Wake::Restart { flow } => self.restart(flow, now, effects),
             }
         }
+        limit
     }
 
     /// Puts every output that any flow drives to its safe level and forgets the flows.
@@ -364,8 +368,14 @@ impl Engine {
         slot.is_some_and(|slot| slot.watchers.is_failing())
     }
 
-    /// Shows what a node sends from now on, as [`Effect::Tapped`], or no longer.
+    /// Shows what a node sends from now on, as [`Effect::Tapped`], or no longer. The flow may be the one that is added next: then what
+    /// it sends at its start is shown too.
     pub fn tap(&mut self, node: Address, is_on: bool) {
+        if node.flow as usize == self.flows.len() {
+            self.taps_of_next.retain(|tapped| *tapped != node.node);
+            self.taps_of_next.extend(is_on.then_some(node.node));
+            return;
+        }
         let flow = &mut self.flows[node.flow as usize];
         flow.taps.retain(|tapped| *tapped != node.node);
         if is_on {

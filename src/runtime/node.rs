@@ -78,7 +78,7 @@ pub enum Effect {
     /// Say what level this node's input pin has; answered with [`Input::Edge`].
     ReadLevel { from: Address },
     /// Deliver through the outbox.
-    Uplink { draft: Draft },
+    Uplink { from: Address, draft: Draft },
     /// Send a message to all `link in` nodes of a link. A link queue that does not take it is answered with
     /// [`Input::Reading`], which is an error; once it is taken again, that is answered if the node is watched.
     Link {
@@ -203,7 +203,10 @@ impl Context<'_> {
     }
 
     pub fn uplink(&mut self, draft: Draft) {
-        self.effects.push(Effect::Uplink { draft });
+        self.effects.push(Effect::Uplink {
+            from: self.here,
+            draft,
+        });
     }
 
     /// Sends a message to all `link in` nodes of a link.

@@ -17,10 +17,13 @@ use crate::runtime::clock::Now;
 use crate::runtime::engine::{Engine, Event};
 use crate::runtime::links::{self, LinkQueue, Linked};
 use crate::runtime::node::{Address, Effect, Effects, Input};
+use crate::runtime::state::Checkpoint;
 use crate::sensors::Sensor;
 
 /// Messages that links may carry in one moment. Only a loop of links carries that many, and it would stop time.
 const MOST_LINKED: usize = 100_000;
+/// Wake-ups that are done before links are looked at.
+const MOST_WAKES: usize = 1_024;
 
 /// What flows did, each with the time at which they did it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,7 +51,7 @@ pub struct VirtualRun {
     links: LinkQueue,
     linked: Receiver<Linked>,
     now: Now,
-    trace: Trace,
+    done: Vec<(Timestamp, Effect)>,
 }
 
 impl VirtualRun {
@@ -56,19 +59,31 @@ impl VirtualRun {
     pub fn start(
         device: &str,
         flows: Vec<Arc<Graph>>,
-        mut board: Simulated,
+        board: Simulated,
         start: Timestamp,
     ) -> Result<VirtualRun, BoardError> {
         let now = Now {
             mono: Duration::ZERO,
             wall: start,
         };
+        VirtualRun::resume(device, flows, &[], &[], board, now)
+    }
+
+    /// The same, with flows that go on from checkpoints, each in the place of its flow, and nodes that are watched: see
+    /// [`Engine::tap`].
+    pub fn resume(
+        device: &str,
+        flows: Vec<Arc<Graph>>,
+        checkpoints: &[Option<Arc<Checkpoint>>],
+        taps: &[Address],
+        mut board: Simulated,
+        now: Now,
+    ) -> Result<VirtualRun, BoardError> {
         board.advance(now);
         let edges = Arc::<Mutex<Vec<(Address, Edge)>>>::default();
         let mut sensors = HashMap::new();
         let mut levels = HashMap::new();
-        for (index, flow) in flows.iter().enumerate() {
-            let index = u32::try_from(index).expect("fewer than 2^32 flows fit into memory");
+        for (index, flow) in (0..).zip(&flows) {
             for (node, needed) in flow.uses() {
                 let address = Address { flow: index, node };
                 match needed {
@@ -82,7 +97,7 @@ impl VirtualRun {
                                 .push((address, edge))
                         };
                         let level = board.input(*pin, *pull, Arc::new(sink))?;
-                        levels.insert(address, (start, level));
+                        levels.insert(address, (now.wall, level));
                     }
                     Use::Sensor(spec) => {
                         sensors.insert(address, board.sensor(spec)?);
@@ -90,10 +105,9 @@ impl VirtualRun {
                 }
             }
         }
-        let engine = Engine::new(device);
         let (links, linked) = LinkQueue::new("engine", &flows);
         let mut run = VirtualRun {
-            engine,
+            engine: Engine::new(device),
             board,
             sensors,
             levels,
@@ -101,64 +115,176 @@ impl VirtualRun {
             links,
             linked,
             now,
-            trace: Trace::default(),
+            done: Vec::new(),
         };
+        run.start_flows(flows, checkpoints, taps);
+        Ok(run)
+    }
+
+    fn start_flows(
+        &mut self,
+        flows: Vec<Arc<Graph>>,
+        checkpoints: &[Option<Arc<Checkpoint>>],
+        taps: &[Address],
+    ) {
         let mut effects = Effects::new();
-        for flow in flows {
-            run.engine.add(flow, now, &mut effects);
-            run.perform(&mut effects);
+        for (place, flow) in flows.into_iter().enumerate() {
+            for tap in taps.iter().filter(|tap| tap.flow as usize == place) {
+                self.engine.tap(*tap, true);
+            }
+            let _index = match checkpoints.get(place).cloned().flatten() {
+                Some(checkpoint) => {
+                    self.engine
+                        .add_restored(flow, checkpoint, self.now, &mut effects)
+                }
+                None => self.engine.add(flow, self.now, &mut effects),
+            };
+            self.perform(&mut effects);
         }
         // Not before: a link may lead to the last flow.
-        run.deliver_linked();
-        Ok(run)
+        self.deliver_linked();
     }
 
     /// Lets time pass.
     pub fn run_for(&mut self, span: Duration) {
         let end = self.now.mono + span;
-        let mut effects = Effects::new();
-        loop {
-            let next = [self.engine.next_wake(), self.board.next_edge()]
-                .into_iter()
-                .flatten()
-                .min();
-            let Some(next) = next.filter(|next| *next <= end) else {
-                break;
-            };
-            self.now = self.now.later(next.saturating_sub(self.now.mono));
-            self.board.advance(self.now);
-            let edges =
-                std::mem::take(&mut *self.edges.lock().unwrap_or_else(PoisonError::into_inner));
-            for (to, edge) in edges {
-                self.levels.insert(to, (edge.time, edge.level));
-                let input = Input::Edge {
-                    time: edge.time,
-                    level: edge.level,
-                };
-                self.engine
-                    .handle(self.now, Event::Input { to, input }, &mut effects);
-                self.perform(&mut effects);
-                self.deliver_linked();
-            }
-            self.engine.wake(self.now, usize::MAX, &mut effects);
-            self.perform(&mut effects);
-            self.deliver_linked();
+        while let Some(next) = self.next_due().filter(|next| *next <= end) {
+            self.go_to(next);
         }
-        self.now = self.now.later(end.saturating_sub(self.now.mono));
-        self.board.advance(self.now);
+        self.stand_at(end);
     }
 
-    /// What has happened so far.
-    pub fn trace(&self) -> &Trace {
-        &self.trace
+    /// The time at which the flows are.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// When something is due, in monotonic time: a wake-up or an edge.
+    pub fn next_due(&self) -> Option<Duration> {
+        [self.engine.next_wake(), self.board.next_edge()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Goes on to a monotonic time, before which nothing is due, and does what is due there: edges, and wake-ups, of which very many
+    /// are not all done at once and stay due. Gives how many it did.
+    pub fn go_to(&mut self, mono: Duration) -> usize {
+        self.stand_at(mono);
+        let edges = self.deliver_edges();
+        let mut effects = Effects::new();
+        let wakes = self.engine.wake(self.now, MOST_WAKES, &mut effects);
+        self.perform(&mut effects);
+        self.deliver_linked();
+        edges + wakes
+    }
+
+    /// Hands an event to a flow, now.
+    pub fn handle(&mut self, event: Event) {
+        let mut effects = Effects::new();
+        self.engine.handle(self.now, event, &mut effects);
+        self.perform(&mut effects);
+        self.deliver_linked();
+    }
+
+    /// Gives an input pin a level, now; if it had the other one, that is an edge.
+    pub fn set_input(&mut self, pin: Pin, level: Level) {
+        self.board.set_input(pin, level);
+        self.deliver_edges();
+    }
+
+    /// Live time goes ahead, as it does when the clock of the device is set.
+    pub fn set_clock_ahead(&mut self, by: Duration) {
+        self.now.wall = self.now.wall.saturating_add(by);
+    }
+
+    /// What each flow remembers now.
+    pub fn checkpoints(&mut self) -> Vec<Option<Arc<Checkpoint>>> {
+        let flows: Vec<u32> = self.engine.graphs().map(|(flow, _)| flow).collect();
+        let now = self.now;
+        let checkpoints = flows
+            .into_iter()
+            .map(|flow| self.engine.checkpoint(flow, now));
+        checkpoints.collect()
+    }
+
+    /// Takes what has been done since this was called last, with the live time at which it was.
+    pub fn take_done(&mut self) -> Vec<(Timestamp, Effect)> {
+        std::mem::take(&mut self.done)
+    }
+
+    /// What has happened so far, and was not taken.
+    pub fn trace(&self) -> Trace {
+        let mut trace = Trace::default();
+        for (time, effect) in &self.done {
+            self.add_to(&mut trace, *time, effect.clone());
+        }
+        trace
     }
 
     /// Stops the flows, which puts their outputs to their safe level, and gives what has happened.
     pub fn stop(mut self) -> Trace {
+        let mut trace = Trace::default();
+        for (time, effect) in self.take_done() {
+            self.add_to(&mut trace, time, effect);
+        }
         let mut effects = Effects::new();
         self.engine.stop(&mut effects);
-        self.perform(&mut effects);
-        self.trace
+        for effect in effects {
+            if let Effect::Output { pin, drive } = effect {
+                trace.outputs.push((self.now.wall, pin, drive));
+            }
+        }
+        trace
+    }
+
+    fn add_to(&self, trace: &mut Trace, time: Timestamp, effect: Effect) {
+        match effect {
+            Effect::Output { pin, drive } => trace.outputs.push((time, pin, drive)),
+            Effect::Uplink { draft, .. } => trace.drafts.push((time, draft)),
+            Effect::Debug { label, message, .. } => {
+                trace.shown.push((time, label.to_string(), message));
+            }
+            Effect::Failed { from, reason } => {
+                let place = self.place(from);
+                trace.failures.push((time, format!("{place}: {reason}")));
+            }
+            Effect::Forgot { from, reason } => {
+                let place = self.place(from);
+                let failure = format!("{place}: begins anew: {reason}");
+                trace.failures.push((time, failure));
+            }
+            Effect::FlowStopped { panic, .. } => trace.panics.push((time, panic)),
+            Effect::ReadSensor { .. }
+            | Effect::ReadLevel { .. }
+            | Effect::Link { .. }
+            | Effect::FlowRestarted { .. }
+            | Effect::Tapped { .. } => {}
+        }
+    }
+
+    /// Goes on to a monotonic time, before which nothing is due, and does nothing.
+    pub fn stand_at(&mut self, mono: Duration) {
+        self.now = self.now.later(mono.saturating_sub(self.now.mono));
+        self.board.advance(self.now);
+    }
+
+    fn deliver_edges(&mut self) -> usize {
+        let mut effects = Effects::new();
+        let edges = std::mem::take(&mut *self.edges.lock().unwrap_or_else(PoisonError::into_inner));
+        let count = edges.len();
+        for (to, edge) in edges {
+            self.levels.insert(to, (edge.time, edge.level));
+            let input = Input::Edge {
+                time: edge.time,
+                level: edge.level,
+            };
+            self.engine
+                .handle(self.now, Event::Input { to, input }, &mut effects);
+            self.perform(&mut effects);
+            self.deliver_linked();
+        }
+        count
     }
 
     fn perform(&mut self, effects: &mut Effects) {
@@ -167,12 +293,6 @@ impl VirtualRun {
             let time = self.now.wall;
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Output { pin, drive } => {
-                        self.board
-                            .output(pin, drive)
-                            .expect("a simulated output takes everything");
-                        self.trace.outputs.push((time, pin, drive));
-                    }
                     Effect::ReadSensor { from } => {
                         let sensor = self
                             .sensors
@@ -206,23 +326,14 @@ impl VirtualRun {
                             answers.push(links::taken(from, time));
                         }
                     }
-                    Effect::Uplink { draft } => self.trace.drafts.push((time, draft)),
-                    Effect::Debug { label, message, .. } => {
-                        self.trace.shown.push((time, label.to_string(), message))
+                    done => {
+                        if let Effect::Output { pin, drive } = &done {
+                            self.board
+                                .output(*pin, *drive)
+                                .expect("a simulated output takes everything");
+                        }
+                        self.done.push((time, done));
                     }
-                    Effect::Failed { from, reason } => {
-                        let place = self.place(from);
-                        self.trace
-                            .failures
-                            .push((time, format!("{place}: {reason}")));
-                    }
-                    Effect::Forgot { from, reason } => {
-                        let place = self.place(from);
-                        let failure = format!("{place}: begins anew: {reason}");
-                        self.trace.failures.push((time, failure));
-                    }
-                    Effect::FlowStopped { panic, .. } => self.trace.panics.push((time, panic)),
-                    Effect::FlowRestarted { .. } | Effect::Tapped { .. } => {}
                 }
             }
             for answer in answers {
@@ -241,13 +352,15 @@ impl VirtualRun {
             self.engine.handle(self.now, linked.into(), &mut effects);
             self.perform(&mut effects);
         }
-        let dropped = self.linked.try_iter().count();
-        if dropped > 0 {
+        let mut dropped = self.linked.try_iter().map(Event::from);
+        if let Some(Event::Messages { to, .. }) = dropped.next() {
+            let more = 1 + dropped.count();
             let reason = format!(
-                "links: {MOST_LINKED} messages in one moment, {dropped} more were dropped; do links lead back to where \
+                "links: {MOST_LINKED} messages in one moment, {more} more were dropped; do links lead back to where \
                  they began?"
             );
-            self.trace.failures.push((self.now.wall, reason));
+            self.done
+                .push((self.now.wall, Effect::Failed { from: to, reason }));
         }
     }
 
@@ -306,7 +419,7 @@ mod tests {
     fn what_a_flow_sends_at_its_start_comes_to_flows_that_start_after_it() {
         let door = "[nodes.tick]\ntype = 'gpio in'\npin = 22\n";
         let run = run(&[&format!("{door}{SEND}"), SHOW]);
-        let shown = &run.trace().shown;
+        let shown = run.trace().shown;
         assert_eq!((shown.len(), shown[0].0), (1, START));
     }
 
@@ -318,7 +431,8 @@ mod tests {
         );
         let mut run = run(&[&flow]);
         run.run_for(Duration::from_secs(1));
-        let labels = run.trace().shown.iter().map(|(_, label, _)| &**label);
+        let trace = run.trace();
+        let labels = trace.shown.iter().map(|(_, label, _)| &**label);
         assert_eq!(labels.collect::<Vec<_>>(), ["last", "show"]);
     }
 
@@ -402,7 +516,9 @@ mod tests {
         let (time, reason) = &trace.failures[0];
         assert_eq!(*time, Timestamp::from_millis(61_000));
         assert!(
-            reason.starts_with("links: 100000 messages in one moment, 1 more were dropped"),
+            reason.starts_with(
+                "test/come: links: 100000 messages in one moment, 1 more were dropped"
+            ),
             "{reason}"
         );
     }

@@ -103,6 +103,15 @@ impl Simulated {
         self.parts.next_edge()
     }
 
+    /// Gives an input a level, from now on, in the place of what drives it. If the other one was there and the input is armed, that is an
+    /// edge, which is handed over.
+    pub fn set_input(&mut self, pin: Pin, level: Level) {
+        let time = self.now.wall;
+        if let Some(edges) = self.parts.set_input(pin, level, self.now.mono) {
+            edges(Edge { pin, level, time });
+        }
+    }
+
     /// Moves on to `now` and hands over the edges that were due until then, each with its own time, in order of time.
     pub fn advance(&mut self, now: Now) {
         self.now = now;
@@ -157,6 +166,18 @@ impl Parts {
         let level = timeline.level();
         self.armed.insert(pin, Armed { timeline, edges });
         level
+    }
+
+    /// Who gets the edge, if there is one.
+    fn set_input(&mut self, pin: Pin, level: Level, mono: Duration) -> Option<EdgeSink> {
+        let signal = Signal::Level {
+            high: level.is_high(),
+        };
+        self.signals.insert(pin, signal);
+        let armed = self.armed.get_mut(&pin)?;
+        let before = armed.timeline.level();
+        armed.timeline = Timeline::from(signal, self.seed, pin, mono);
+        (before != level).then(|| armed.edges.clone())
     }
 
     fn sensor(&self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {

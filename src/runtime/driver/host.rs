@@ -215,7 +215,7 @@ impl Host {
                             taken_again.push(links::taken(from, self.clock.now().wall));
                         }
                     }
-                    Effect::Uplink { draft } => self.drafts.push_back(draft),
+                    Effect::Uplink { draft, .. } => self.drafts.push_back(draft),
                     Effect::Debug {
                         from,
                         label,

@@ -1,0 +1,176 @@
+//! `tidegate test`: tests of flows, in virtual time.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Failure, Outcome, settings};
+use crate::flow::diagnostic::Diagnostic;
+use crate::flow_test::report::{self, Summary, TestAsJson};
+use crate::flow_test::{self, Suite, junit};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Flow files, their tests (NAME.test.toml), or directories. Without any: the flows of the settings file
+    paths: Vec<PathBuf>,
+    /// The settings file. Default: tidegate.toml, if it is there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Run only tests whose name, FLOW/TEST, has this in it
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Fail if a flow has no test
+    #[arg(long)]
+    require: bool,
+    /// Print JSON: an object with `tests`, `problems`, `untested` and `summary`
+    #[arg(long)]
+    json: bool,
+    /// Write what became of the tests to this file too, as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Whole {
+    tests: Vec<TestAsJson>,
+    /// Mistakes in flows and their tests, a line each.
+    problems: Vec<String>,
+    /// Flows without a test.
+    untested: Vec<String>,
+    summary: Summary,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let of_settings;
+    let paths = match &arguments.paths[..] {
+        [] => {
+            of_settings = settings(arguments.config.as_deref())?.0.flows.path;
+            std::slice::from_ref(&of_settings)
+        }
+        paths => paths,
+    };
+    let mut suite = Suite::load(paths)?;
+    if let Some(part) = &arguments.only {
+        let all: Vec<String> = suite.tests.iter().map(|test| test.full_name()).collect();
+        suite.keep_only(part);
+        if suite.tests.is_empty() {
+            eprintln!(
+                "tidegate: no test has `{part}` in its name; there are: {}",
+                list(&all)
+            );
+            return Ok(Outcome::Bad);
+        }
+    }
+    let start = Instant::now();
+    let outcomes = with_quiet_panics(|| suite.run());
+    let summary = Summary::of(&outcomes, start.elapsed());
+    if let Some(path) = &arguments.junit {
+        let xml = junit::file(&outcomes, &suite.findings);
+        std::fs::write(path, xml)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    if arguments.json {
+        print_json(&suite, &outcomes, summary)?;
+    } else {
+        print(&suite, &outcomes, summary, arguments.require)?;
+    }
+    let is_missing = arguments.require && !suite.untested.is_empty();
+    let has_mistakes = suite.findings.iter().any(|finding| finding.has_errors());
+    let is_good = summary.failed == 0 && !has_mistakes && !is_missing && suite.flows > 0;
+    Ok(if is_good { Outcome::Good } else { Outcome::Bad })
+}
+
+fn print(
+    suite: &Suite,
+    outcomes: &[flow_test::Outcome],
+    summary: Summary,
+    is_required: bool,
+) -> Result<(), Failure> {
+    let color = std::io::stdout().is_terminal();
+    let mut out = std::io::stdout().lock();
+    for diagnostic in problems(suite) {
+        writeln!(out, "{}\n", diagnostic.render(color))?;
+    }
+    for outcome in outcomes {
+        writeln!(out, "{}", report::line(outcome))?;
+    }
+    writeln!(out)?;
+    for outcome in outcomes.iter().filter(|outcome| !outcome.has_passed()) {
+        write!(out, "{}", report::failure(outcome, color))?;
+    }
+    let not_run: Vec<String> = suite
+        .findings
+        .iter()
+        .filter(|finding| finding.has_errors())
+        .map(|finding| finding.flow.clone())
+        .collect();
+    if !not_run.is_empty() {
+        writeln!(
+            out,
+            "not run, because of mistakes: the tests of {}",
+            list(&not_run)
+        )?;
+    }
+    if suite.flows == 0 {
+        writeln!(out, "there are no flow files (NAME.toml)")?;
+    } else if !suite.untested.is_empty() {
+        let word = if is_required { "error: " } else { "" };
+        writeln!(out, "{word}without a test: {}", list(&untested(suite)))?;
+    }
+    writeln!(out, "{summary}")?;
+    Ok(())
+}
+
+fn print_json(
+    suite: &Suite,
+    outcomes: &[flow_test::Outcome],
+    summary: Summary,
+) -> Result<(), Failure> {
+    let whole = Whole {
+        tests: outcomes.iter().map(TestAsJson::of).collect(),
+        problems: problems(suite).map(ToString::to_string).collect(),
+        untested: untested(suite),
+        summary,
+    };
+    let json = serde_json::to_string_pretty(&whole)?;
+    writeln!(std::io::stdout(), "{json}")?;
+    Ok(())
+}
+
+fn problems(suite: &Suite) -> impl Iterator<Item = &Diagnostic> {
+    suite
+        .findings
+        .iter()
+        .flat_map(|finding| &finding.diagnostics)
+}
+
+fn untested(suite: &Suite) -> Vec<String> {
+    let flows = suite.untested.iter();
+    flows.map(|path| path.display().to_string()).collect()
+}
+
+fn list(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let mut text = names
+        .iter()
+        .take(MOST)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > MOST {
+        text += &format!(" and {} more", names.len() - MOST);
+    }
+    text
+}
+
+/// A panic of a node is part of what is tested, and told with its test.
+fn with_quiet_panics<T>(part: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = part();
+    std::panic::set_hook(hook);
+    result
+}

@@ -1,0 +1,209 @@
+//! What a step does.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::super::options::{FeedOptions, LinkState};
+use super::super::test::{Action, Fed, FedPayload, Feed, When};
+use super::super::written::WrittenStep;
+use super::names::Names;
+use super::{entries, payload, place};
+use crate::board::{Level, Pin};
+use crate::flow::GraphNode;
+use crate::flow::diagnostic::Report;
+use crate::flow::options;
+use crate::message::Value;
+use crate::nodes::Use;
+
+/// The keys of a step that do something.
+pub(super) const KEYS: &[&str] = &[
+    "pin",
+    "uplink",
+    "disk",
+    "clock_step",
+    "power_cut",
+    "restart",
+    "feed",
+];
+
+/// The actions of a step, in the order in which they are done: first what holds for the device, then what sources send.
+pub(super) fn read(
+    written: &WrittenStep<'_>,
+    when: Option<When>,
+    names: &Names<'_>,
+    report: &mut Report,
+) -> Vec<Action> {
+    let options = &written.options;
+    let mut actions = Vec::new();
+    for (key, value) in entries(&written.table, "pin") {
+        actions.extend(pin(key.get_ref(), key.span(), value, names, report));
+    }
+    if let Some(state) = options.uplink {
+        let is_up = state == LinkState::Up;
+        actions.push(Action::Uplink { is_up });
+    }
+    actions.extend(options.disk.map(Action::Disk));
+    actions.extend(options.clock_step.map(|shift| Action::ClockStep(shift.0)));
+    actions.extend(options.power_cut.map(|span| Action::PowerCut(span.0)));
+    actions.extend(options.restart.map(|span| Action::Restart(span.0)));
+    for (key, value) in entries(&written.table, "feed") {
+        let found = feed(key.get_ref(), key.span(), value, names, report);
+        actions.extend(found.map(Action::Feed));
+    }
+    if matches!(when, Some(When::Through { .. }))
+        && let Some(key) = KEYS.iter().find(|key| written.table.contains_key(**key))
+    {
+        let help = "`at` for once, or `every` for how often from `from` to `to`";
+        let message = format!("`{key}` is done at a moment, and this step lasts");
+        report.error(place(&written.table, key), message, Some(help.into()));
+    }
+    actions
+}
+
+fn pin(
+    name: &str,
+    key: Range<usize>,
+    value: &Spanned<DeValue<'_>>,
+    names: &Names<'_>,
+    report: &mut Report,
+) -> Option<Action> {
+    let pin: Pin = match name.parse() {
+        Ok(pin) => pin,
+        Err(error) => {
+            report.error(key, error.to_string(), Some(names.input_pins()));
+            return None;
+        }
+    };
+    match names.reader_of(pin) {
+        None => {
+            let message = format!("no node reads {pin}");
+            report.error(key, message, Some(names.input_pins()));
+        }
+        Some(reader) if names.is_fed(reader) => {
+            let name = &names.node(reader).name;
+            let message =
+                format!("`{name}`, which reads {pin}, is fed, so its pin changes nothing");
+            let help = "feed it, or set its pin, but not both";
+            report.error(key, message, Some(help.into()));
+        }
+        Some(_) => {}
+    }
+    let Some(level) = payload(value).as_level() else {
+        report.error(value.span(), "the level of a pin is 0 or 1", None);
+        return None;
+    };
+    Some(Action::Pin {
+        pin,
+        level: Level::from(level),
+    })
+}
+
+fn feed(
+    name: &str,
+    key: Range<usize>,
+    value: &Spanned<DeValue<'_>>,
+    names: &Names<'_>,
+    report: &mut Report,
+) -> Option<Feed> {
+    let to = names.find_or_report(name, key.clone(), report)?;
+    let node = names.node(to);
+    if !names.can_be_fed(to) {
+        let message = match &node.watching {
+            Some(_) => format!(
+                "`{name}` ({}) hears of other nodes and cannot be fed",
+                node.node_type.name
+            ),
+            None => format!("`{name}` ({}) is no source", node.node_type.name),
+        };
+        report.error(key, message, Some(names.sources()));
+        return None;
+    }
+    let what = match value.get_ref() {
+        DeValue::Table(table) => {
+            let what = format!("the feed of `{name}`");
+            let read = options::read::<FeedOptions>(table, value.span(), &what, report);
+            let options = read.read?;
+            if !read.complete {
+                return None;
+            }
+            if let Some(payload) = &options.payload {
+                suits(node, payload, place(table, "payload"), report);
+            }
+            from_options(options, name, value.span(), report)?
+        }
+        _ => {
+            let payload = payload(value);
+            suits(node, &payload, value.span(), report);
+            Fed::Message {
+                payload: FedPayload::Plain(payload),
+                topic: None,
+                headers: None,
+                time: None,
+            }
+        }
+    };
+    Some(Feed {
+        span: key.start..value.span().end,
+        to,
+        what,
+    })
+}
+
+fn from_options(
+    options: FeedOptions,
+    name: &str,
+    span: Range<usize>,
+    report: &mut Report,
+) -> Option<Fed> {
+    let payload = match (options.payload, options.value, options.fails) {
+        (Some(payload), None, None) => FedPayload::Plain(payload),
+        (None, Some(formula), None) => FedPayload::Formula(formula),
+        (None, None, Some(reason)) => return Some(Fed::Failure(reason)),
+        (None, None, None) => {
+            let message = format!("the feed of `{name}` has neither `payload` nor `value`");
+            let help = "`payload` is what it sends, `value` is JavaScript for it, `fails` a reading that fails";
+            report.error(span, message, Some(help.into()));
+            return None;
+        }
+        _ => {
+            let message =
+                format!("the feed of `{name}` has more than one of `payload`, `value` and `fails`");
+            report.error(span, message, None);
+            return None;
+        }
+    };
+    let headers = options.headers.map(|headers| {
+        let fields = headers.into_iter();
+        Arc::new(fields.map(|(name, value)| (name.into(), value)).collect())
+    });
+    Some(Fed::Message {
+        payload,
+        topic: options.topic.map(Into::into),
+        headers,
+        time: options.time,
+    })
+}
+
+/// Whether a source could send this.
+fn suits(node: &GraphNode, payload: &Value, span: Range<usize>, report: &mut Report) {
+    let of_node = node.node_type.name;
+    let expected = match node.uses.first() {
+        Some(Use::Sensor(_)) if payload.as_number().is_none() => "a number",
+        Some(Use::Input { .. }) if payload.as_level().is_none() => "0 or 1",
+        _ => return,
+    };
+    let message = format!(
+        "`{}` ({of_node}) sends {expected}, and this is {}",
+        node.name,
+        match payload {
+            Value::Number(number) => number.to_string(),
+            other => other.kind().to_owned(),
+        }
+    );
+    let help = "a reading that fails is `feed.NODE = { fails = \"TEXT\" }`";
+    let help = matches!(node.uses.first(), Some(Use::Sensor(_))).then(|| help.into());
+    report.error(span, message, help);
+}
