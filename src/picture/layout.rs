@@ -5,17 +5,19 @@
 //! cycles and labels on wires, and the same graph gets the same coordinates each time. It has no ports and no limit: where a wire
 //! meets its box is decided here, and how much is laid out is bounded by the caller.
 
+use std::collections::BTreeMap;
+
 use dagre::graph::{Graph, GraphOptions};
 use dagre::{EdgeLabel, LayoutOptions, NodeLabel, RankDir};
 
-use super::{Picture, Wire};
+use super::{Picture, Wire, WireKind};
 
 /// Between boxes that are one above the other.
 const BETWEEN: f64 = 22.0;
 /// Between wires that are one above the other.
 const BETWEEN_WIRES: f64 = 14.0;
 /// Between one layer and the next.
-const BETWEEN_LAYERS: f64 = 52.0;
+const BETWEEN_LAYERS: f64 = 64.0;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Point {
@@ -97,7 +99,8 @@ pub(super) fn place(picture: &Picture, boxes: &[Size], labels: &[Option<Size>]) 
     let boxes: Vec<Area> = (0..boxes.len()).map(|place| area(&box_id(place))).collect();
     let groups = (0..picture.groups.len()).map(|place| area(&group_id(place)));
     let groups = groups.collect();
-    let ways = picture.wires.iter().enumerate().map(|(place, wire)| {
+    let mut ways: Vec<Way> = Vec::with_capacity(picture.wires.len());
+    for (place, wire) in picture.wires.iter().enumerate() {
         let (from, to) = (box_id(wire.from), box_id(wire.to));
         let edge = graph.edge(&from, &to, Some(&place.to_string()));
         let edge = edge.expect("it was put in");
@@ -105,12 +108,19 @@ pub(super) fn place(picture: &Picture, boxes: &[Size], labels: &[Option<Size>]) 
             x: point.x,
             y: point.y,
         });
-        Way {
-            points: at_the_ports(points.collect(), wire, &boxes),
+        ways.push(Way {
+            points: points.collect(),
             label: labels[place].map(|_| point(edge.x, edge.y)),
+        });
+    }
+    let leave_at = sides(picture, &boxes, &ways);
+    for (place, wire) in picture.wires.iter().enumerate() {
+        let way = &mut ways[place];
+        meet_boxes(way, leave_at[place], &boxes[wire.from], &boxes[wire.to]);
+        if let (Some(label), Some(size)) = (way.label, labels[place]) {
+            keep_level(way, label, size.width);
         }
-    });
-    let ways = ways.collect();
+    }
     Places {
         boxes,
         groups,
@@ -187,26 +197,67 @@ fn set_outer(graph: &mut Graph<NodeLabel, EdgeLabel>, id: &str, outer: Option<us
     }
 }
 
-/// Lets a wire leave its box at the port's place on the right side and come in at the middle of the left side. One that leads back,
+/// How far down the right side of its box each wire leaves it. The wires of a port leave together; ports stand in the order in which
+/// their wires go on, so that these do not cross at once.
+fn sides(picture: &Picture, boxes: &[Area], ways: &[Way]) -> Vec<f64> {
+    // By box and port: the sum of where wires go on, and how many there are.
+    let mut ports: BTreeMap<(usize, usize), (f64, usize)> = BTreeMap::new();
+    let of_message = |wire: &Wire| wire.kind == WireKind::Message;
+    for (wire, way) in picture.wires.iter().zip(ways) {
+        if of_message(wire) {
+            let next = way.points.get(1).map_or(0.0, |point| point.y);
+            let (sum, count) = ports.entry((wire.from, wire.port)).or_default();
+            *sum += next;
+            *count += 1;
+        }
+    }
+    let mut order: Vec<Vec<(usize, f64)>> = vec![Vec::new(); boxes.len()];
+    for ((from, port), (sum, count)) in ports {
+        order[from].push((port, sum / count as f64));
+    }
+    for ports in &mut order {
+        ports.sort_by(|(_, one), (_, other)| one.total_cmp(other));
+    }
+    let side = |wire: &Wire| {
+        let ports = &order[wire.from];
+        let place = ports.iter().position(|(port, _)| *port == wire.port);
+        let place = place.filter(|_| of_message(wire));
+        place.map_or(0.5, |place| (place + 1) as f64 / (ports.len() + 1) as f64)
+    };
+    let wires = picture.wires.iter();
+    wires
+        .map(|wire| side(wire) * boxes[wire.from].size.height)
+        .collect()
+}
+
+/// Lets a wire leave its box on the right side, so far down, and come in at the middle of the left side. One that leads back,
 /// against the layers, stays as it is.
-fn at_the_ports(mut points: Vec<Point>, wire: &Wire, boxes: &[Area]) -> Vec<Point> {
-    let (from, to) = (&boxes[wire.from], &boxes[wire.to]);
-    if points.len() < 2 {
-        points = vec![Point::default(); 2];
+fn meet_boxes(way: &mut Way, leaves_at: f64, from: &Area, to: &Area) {
+    if way.points.len() < 2 {
+        way.points = vec![Point::default(); 2];
     }
     if to.at.x < from.right() {
-        return points;
+        return;
     }
-    let (port, ports) = wire.port;
-    let share = (port + 1) as f64 / (ports.max(1) + 1) as f64;
-    let last = points.len() - 1;
-    points[0] = Point {
+    let last = way.points.len() - 1;
+    way.points[0] = Point {
         x: from.right(),
-        y: from.at.y + from.size.height * share,
+        y: from.at.y + leaves_at,
     };
-    points[last] = Point {
+    way.points[last] = Point {
         x: to.at.x,
         y: to.middle(),
     };
-    points
+}
+
+/// Lets a wire run level along its label.
+fn keep_level(way: &mut Way, label: Point, width: f64) {
+    let is_label =
+        |point: &Point| (point.x - label.x).abs() < 1.0 && (point.y - label.y).abs() < 1.0;
+    if let Some(place) = way.points.iter().position(is_label) {
+        let leads_back = place > 0 && way.points[place - 1].x > label.x;
+        let half = if leads_back { -width } else { width } / 2.0;
+        let ends = [label.x - half, label.x + half].map(|x| Point { x, y: label.y });
+        way.points.splice(place..=place, ends);
+    }
 }

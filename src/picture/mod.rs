@@ -65,8 +65,8 @@ pub struct Wire {
     pub kind: WireKind,
     /// What is written on it; empty where nothing is.
     pub label: String,
-    /// The place of the port among those of the box that it leaves, and how many there are.
-    pub port: (usize, usize),
+    /// The place of the port among those of the box that it leaves.
+    pub port: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Picture {
                 to: place_of(*reader),
                 kind: WireKind::Message,
                 label: label.to_owned(),
-                port: (port, node.ports.len()),
+                port,
             }));
         }
     }
@@ -163,7 +163,7 @@ impl Picture {
             to,
             kind: WireKind::Watch,
             label: label.to_owned(),
-            port: (0, 1),
+            port: 0,
         }));
     }
 
@@ -200,7 +200,7 @@ impl Picture {
             to,
             kind: WireKind::Link,
             label: String::new(),
-            port: (0, 1),
+            port: 0,
         });
     }
 

@@ -301,12 +301,10 @@ fn outline(role: Role, area: &Area) -> String {
         Role::Inner => (CORNER, CORNER),
         Role::Watcher | Role::Elsewhere => (round, round),
     };
-    let (x, y) = (Short(area.at.x), area.at.y);
     let (across, down) = (area.size.width - left - right, area.size.height);
     let (start, across) = (Short(area.at.x + left), Short(across));
     let (up_l, up_r) = (Short(down - 2.0 * left), Short(down - 2.0 * right));
-    let (l, r, y) = (Short(left), Short(right), Short(y));
-    let _ = x;
+    let (l, r, y) = (Short(left), Short(right), Short(area.at.y));
     format!(
         "M{start} {y}h{across}a{r} {r} 0 0 1 {r} {r}v{up_r}a{r} {r} 0 0 1 -{r} {r}h-{across}a{l} {l} 0 0 1 -{l} -{l}v-{up_l}\
          a{l} {l} 0 0 1 {l} -{l}z"

@@ -3,7 +3,7 @@
 //! # Layout
 //! One module per subject:
 //!
-//! * `demo`, `check`, `certs`, `nodes`: commands that end by themselves
+//! * `demo`, `check`, `certs`, `nodes`, `graph`: commands that end by themselves
 //! * `run`: start, stop, settings, logs, and who may ask a running process
 //! * `systemd`: what systemd is told
 //! * `tap`: a look at the wires of a running process
@@ -23,6 +23,7 @@
 mod certs;
 mod check;
 mod demo;
+mod graph;
 mod link;
 mod nodes;
 mod power;
