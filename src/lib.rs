@@ -19,6 +19,7 @@
 //! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
 //! * [`certs`][]: development certificates
 //! * [`logging`][]: where the log goes
+//! * [`replay`][]: recorded data through a flow
 //! * [`reference`](mod@reference): documentation and JSON Schema of the node types, from their definitions
 //! * [`picture`][]: flows as Mermaid and as SVG
 //! * [`examples`][]: the flows of `flows/`, in the binary
@@ -45,6 +46,7 @@ pub mod nodes;
 pub mod outbox;
 pub mod picture;
 pub mod reference;
+pub mod replay;
 pub mod runtime;
 pub mod sensors;
 pub mod uplink;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use super::{CONFIG, Failure, Outcome, settings};
+use super::{CONFIG, Failure, Outcome, grouped, settings};
 use crate::flow::estimate::Estimate;
 use crate::flow::{Diagnostic, Severity, Site};
 use crate::runtime::driver::chain;
@@ -176,7 +176,7 @@ fn print_estimates(estimates: &[FlowEstimate<'_>], as_json: bool) -> Result<(), 
 /// A flow's day in one line.
 fn in_words(estimate: &Estimate) -> String {
     let readings = match estimate.messages_per_day {
-        Some(messages) => format!("{} messages a day", count(messages)),
+        Some(messages) => format!("{} messages a day", grouped(messages)),
         None => "messages as they come".to_owned(),
     };
     let uplink = match (
@@ -187,26 +187,13 @@ fn in_words(estimate: &Estimate) -> String {
         (Some(0), ..) => "nothing to the cloud".to_owned(),
         (Some(messages), Some(bytes), Some(flash)) => format!(
             "to the cloud {} of {}; {} to flash on a day without a link",
-            count(messages),
+            grouped(messages),
             ByteSize(bytes).display().si(),
             ByteSize(flash).display().si(),
         ),
         _ => "to the cloud as many as come".to_owned(),
     };
     format!("at most: {readings}, {uplink}")
-}
-
-/// A whole number with commas.
-fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn problem(diagnostic: &Diagnostic) -> Problem<'_> {

@@ -9,6 +9,7 @@ mod demo;
 mod graph;
 mod nodes;
 mod outbox;
+mod replay;
 mod run;
 mod schema;
 mod tap;
@@ -42,6 +43,8 @@ enum Command {
     Check(check::Arguments),
     /// Run the tests of flows (NAME.test.toml), in virtual time
     Test(test::Arguments),
+    /// Run recorded data through a flow, in the time of the data, and write what comes out
+    Replay(replay::Arguments),
     /// Make development certificates, or show what a certificate holds
     Certs(certs::Arguments),
     /// Look into the outbox
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
         Command::Outbox(arguments) => outbox::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
@@ -112,4 +116,17 @@ fn settings(named: Option<&Path>) -> Result<(Config, Vec<crate::flow::Diagnostic
     };
     config.add_environment(std::env::vars_os().filter_map(text));
     Ok((config, diagnostics))
+}
+
+/// A whole number with commas.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

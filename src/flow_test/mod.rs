@@ -33,6 +33,8 @@ pub mod report;
 mod run;
 pub mod suite;
 mod test;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod world;
 mod written;

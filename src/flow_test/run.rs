@@ -496,10 +496,10 @@ impl<'t> Run<'t> {
         if is_silent {
             let counts = counts.get_or_insert_with(|| count_messages(self.test));
             hints.push(self.way_to(of, counts));
-            let first = self.first_feed();
-            if let Some(first) = first.filter(|first| *first > miss.to) {
-                hints.push(format!("the first feed comes later, at {}", words(first)));
-            }
+        }
+        let first = self.first_feed();
+        if let Some(first) = first.filter(|first| *first > miss.to && miss.before.is_empty()) {
+            hints.push(format!("the first feed comes later, at {}", words(first)));
         }
         hints
     }

@@ -75,6 +75,7 @@ mod zscore;
 pub use definition::{Definition, Link, Problem, Publishes, Spec, Use, Watch, Watched};
 pub use node_type::NodeType;
 pub(crate) use node_type::place_of;
+pub(crate) use schedule::Zone;
 pub use surroundings::{BuildError, Surroundings};
 
 /// Node types that belong together.

@@ -318,12 +318,12 @@ impl JsonSchema for Schedule {
 
 /// A time zone by its name in the IANA database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Zone(TimeZone);
+pub(crate) struct Zone(TimeZone);
 
 impl Zone {
     pub(super) const UTC: Zone = Zone(TimeZone::UTC);
 
-    pub(super) fn parse(name: &str) -> Result<Zone, String> {
+    pub(crate) fn parse(name: &str) -> Result<Zone, String> {
         let database = TimeZoneDatabase::bundled();
         database.get(name).map(Zone).map_err(|_| {
             let names: Vec<String> = database.available().map(|name| name.to_string()).collect();
@@ -335,6 +335,12 @@ impl Zone {
                 .unwrap_or_else(|| "one looks like \"Europe/Berlin\"".into());
             format!("there is no time zone `{name}`; {hint}")
         })
+    }
+}
+
+impl From<Zone> for TimeZone {
+    fn from(zone: Zone) -> TimeZone {
+        zone.0
     }
 }
 

@@ -387,6 +387,14 @@ impl Engine {
         }
     }
 
+    /// Takes back the wake-up that a node has asked for: it rests until a message comes to it.
+    pub fn rest(&mut self, node: Address) {
+        let flow = &mut self.flows[node.flow as usize];
+        if let Some(slot) = flow.slots.get_mut(usize::from(node.node.0)) {
+            slot.wake = None;
+        }
+    }
+
     fn wake_node(
         &mut self,
         index: u32,
