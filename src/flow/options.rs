@@ -140,6 +140,11 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
     }
 }
 
+/// The names of the options that a struct has.
+pub fn names<T: JsonSchema>() -> Vec<String> {
+    KnownOptions::of::<T>().names
+}
+
 /// Of a list of tables, such as rules, or of names, takes out the one that has a mistake at `span`, so that the others are read too.
 fn set_aside_item(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
     let DeValue::Array(items) = value.get_mut() else {

@@ -1,10 +1,12 @@
-//! The payloads of feeds: plain, or by JavaScript of the time and the number of the repetition.
+//! What feeds send: payloads, plain or by JavaScript of the time and the number of the repetition; rows of files.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::test::{Action, Fed, FedPayload, Feed, Test};
 use crate::flow::script::{Compiled, Sandbox, ScriptError};
 use crate::message::{Message, NodeId, Timestamp, Value};
+use crate::replay::rows::{self, FileError, Row, RowOptions, Rows};
 
 /// The formulas of a test, ready to be evaluated.
 pub(super) struct Formulas {
@@ -73,4 +75,71 @@ impl Formulas {
             (None, _) => Ok(Value::Null),
         }
     }
+}
+
+/// The rows of a file, in the time of the test.
+pub(super) struct FileRows {
+    rows: Rows,
+    first: Timestamp,
+    /// The latest time that a row had, counted from the first row.
+    latest: Duration,
+    next: Option<Row>,
+}
+
+/// A row, and when it comes, counted from the first row.
+pub(super) struct TimedRow {
+    pub(super) after: Duration,
+    /// How much earlier than that its own time is: rows need not be in order.
+    pub(super) late: Duration,
+    pub(super) row: Row,
+}
+
+/// Why a file cannot be fed, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RowsError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("line {line} cannot be read: {message}")]
+    Row { line: u64, message: String },
+    #[error("there is no row in the file")]
+    NoRow,
+}
+
+impl FileRows {
+    pub(super) fn open(path: &Path, options: &RowOptions) -> Result<FileRows, RowsError> {
+        let mut rows = rows::open(path, options)?;
+        let first = read(&mut rows)?.ok_or(RowsError::NoRow)?;
+        Ok(FileRows {
+            rows,
+            first: first.time,
+            latest: Duration::ZERO,
+            next: Some(first),
+        })
+    }
+
+    /// The next row. It never comes before one that stands before it.
+    pub(super) fn next(&mut self) -> Result<Option<TimedRow>, RowsError> {
+        let row = match self.next.take() {
+            Some(row) => row,
+            None => match read(&mut self.rows)? {
+                Some(row) => row,
+                None => return Ok(None),
+            },
+        };
+        self.latest = self.latest.max(row.time.saturating_since(self.first));
+        let latest = self.first.saturating_add(self.latest);
+        Ok(Some(TimedRow {
+            after: self.latest,
+            late: latest.saturating_since(row.time),
+            row,
+        }))
+    }
+}
+
+/// In a test a row that cannot be read is a mistake.
+fn read(rows: &mut Rows) -> Result<Option<Row>, RowsError> {
+    rows.read()?.transpose().map_err(|problem| RowsError::Row {
+        line: problem.line,
+        message: problem.message,
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -106,7 +107,7 @@ pub(super) struct StepOptions {
 pub(super) struct FeedOptions {
     /// What it sends.
     pub(super) payload: Option<Value>,
-    /// The same in JavaScript, with `t`, the seconds since the test's start, `n`, which counts the repetitions from 0, and `vars`.
+    /// What it sends in JavaScript, of `t`, the seconds since the test's start, `n`, which counts the repetitions from 0, and `vars`.
     pub(super) value: Option<Formula>,
     /// The topic of the message. Default: that of the source.
     pub(super) topic: Option<String>,
@@ -116,6 +117,14 @@ pub(super) struct FeedOptions {
     pub(super) time: Option<EventTime>,
     /// A reading that fails, with this reason.
     pub(super) fails: Option<String>,
+    /// A file of recorded messages, as `tidegate replay` reads it: CSV or JSON Lines; relative to the test file.
+    pub(super) file: Option<PathBuf>,
+    /// The file's column, or field, with the time. Default: `time`.
+    pub(super) time_column: Option<String>,
+    /// The file's column, or field, with the payload. Default: `payload`, or all others together.
+    pub(super) payload_column: Option<String>,
+    /// Where the times of the file were written down, if they have no offset from UTC.
+    pub(super) time_zone: Option<String>,
 }
 
 /// What must be so.

@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compare::Difference;
-use super::feeding::Formulas;
-use super::test::{Action, Expected, Messages, Test};
+use super::feeding::{FileRows, Formulas, TimedRow};
+use super::options::{EventTime, Shift};
+use super::test::{Action, Expected, Fed, FedPayload, Feed, Messages, Test, When};
 use super::watch::{Item, Miss, Track, Watch, stretch_in_words, words};
 use super::world::{Seen, World};
 use crate::board::Pin;
 use crate::flow::diagnostic::Source;
 use crate::message::Value;
 use crate::runtime::Address;
+use crate::runtime::driver::chain;
 
 /// What may happen in one test: wake-ups, feeds, edges. At one a second that is most of a year.
-const MOST_EVENTS: u64 = 20_000_000;
+const MOST_EVENTS: u64 = if cfg!(test) { 200_000 } else { 20_000_000 };
 /// Expectations of one test that are told, and failures of nodes.
 const MOST_TOLD: usize = 20;
 
@@ -110,6 +112,10 @@ enum Turn {
         step: usize,
         number: u64,
     },
+    /// The next row of a file.
+    Row {
+        file: usize,
+    },
     /// To close an instant at which an expectation begins.
     Begin,
     Judge {
@@ -134,10 +140,22 @@ struct Run<'t> {
     /// Messages of each node, if all are counted.
     counts: HashMap<Address, u64>,
     is_counting: bool,
+    /// Files that are being fed.
+    files: Vec<FedFile<'t>>,
     /// When the device was off.
     offs: Vec<(Duration, Duration)>,
     /// What ended the test before its end.
     broken: Option<Unmet>,
+}
+
+/// A file that is being fed, and its next row.
+struct FedFile<'t> {
+    feed: &'t Feed,
+    rows: FileRows,
+    next: Option<TimedRow>,
+    /// The time of its first row, and that after which rows are left out.
+    from: Duration,
+    until: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -200,6 +218,7 @@ impl<'t> Run<'t> {
             events: 0,
             counts: HashMap::new(),
             is_counting,
+            files: Vec::new(),
             offs: Vec::new(),
             broken,
         }
@@ -219,12 +238,21 @@ impl<'t> Run<'t> {
     /// All that happens at a time: what was due, what steps do, what follows; then what must be so.
     fn instant(&mut self, time: Duration) {
         self.rest(time);
-        while let Some(Reverse((at, Turn::Act { step, number }))) = self.turns.peek().copied()
+        while let Some(Reverse((at, turn))) = self.turns.peek().copied()
             && at == time
             && self.broken.is_none()
         {
-            self.turns.pop();
-            self.act(step, number, time);
+            match turn {
+                Turn::Act { step, number } => {
+                    self.turns.pop();
+                    self.act(step, number, time);
+                }
+                Turn::Row { file } => {
+                    self.turns.pop();
+                    self.feed_row(file);
+                }
+                Turn::Begin | Turn::Judge { .. } => break,
+            }
         }
         self.rest(time);
         if self.broken.is_some() {
@@ -243,13 +271,14 @@ impl<'t> Run<'t> {
 
     /// Lets the flows do what is due until nothing is.
     fn rest(&mut self, time: Duration) {
-        self.world.go_to(time);
-        self.observe();
-        while self.world.next_due().is_some_and(|due| due <= time) {
-            self.events += self.world.go_to(time).max(1);
+        loop {
+            self.events += self.world.go_to(time);
             self.observe();
             if self.events > MOST_EVENTS {
                 self.break_off();
+                return;
+            }
+            if self.world.next_due().is_none_or(|due| due > time) {
                 return;
             }
         }
@@ -276,6 +305,28 @@ impl<'t> Run<'t> {
         for (action_place, action) in step.actions.iter().enumerate() {
             self.events += 1;
             match action {
+                Action::Feed(
+                    feed @ Feed {
+                        what: Fed::File { path, options },
+                        ..
+                    },
+                ) => match FileRows::open(path, options) {
+                    Ok(rows) => {
+                        let until = match step.when {
+                            When::Through { to, .. } => Some(to),
+                            _ => None,
+                        };
+                        self.files.push(FedFile {
+                            feed,
+                            rows,
+                            next: None,
+                            from: time,
+                            until,
+                        });
+                        self.next_row(self.files.len() - 1);
+                    }
+                    Err(error) => self.broken = Some(broken(feed.span.clone(), chain(&error))),
+                },
                 Action::Feed(feed) => {
                     let formulas = self.formulas.as_ref();
                     let payload = formulas.map_or(Ok(Value::Null), |formulas| {
@@ -308,6 +359,51 @@ impl<'t> Run<'t> {
                 number: number + 1,
             };
             self.turns.push(Reverse((next, turn)));
+        }
+    }
+
+    /// Reads the next row of a file, and says when it comes.
+    fn next_row(&mut self, place: usize) {
+        let file = &mut self.files[place];
+        match file.rows.next() {
+            Ok(Some(row)) => {
+                let at = file.from + row.after;
+                file.next = Some(row);
+                if file.until.is_none_or(|until| at <= until) {
+                    let turn = Turn::Row { file: place };
+                    self.turns.push(Reverse((at, turn)));
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let headline = format!("the file cannot be fed any further: {}", chain(&error));
+                self.broken = Some(broken(file.feed.span.clone(), headline));
+            }
+        }
+    }
+
+    fn feed_row(&mut self, place: usize) {
+        self.events += 1;
+        let file = &mut self.files[place];
+        if let Some(TimedRow { late, row, .. }) = file.next.take() {
+            let late = i64::try_from(late.as_nanos()).unwrap_or(i64::MAX);
+            let feed = Feed {
+                span: file.feed.span.clone(),
+                to: file.feed.to,
+                what: Fed::Message {
+                    payload: FedPayload::Plain(Value::Null),
+                    topic: row.topic,
+                    headers: None,
+                    time: Some(EventTime::Relative(Shift(-late))),
+                },
+            };
+            self.world.feed(&feed, row.payload);
+            self.observe();
+        }
+        if self.events > MOST_EVENTS {
+            self.break_off();
+        } else {
+            self.next_row(place);
         }
     }
 

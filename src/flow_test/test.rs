@@ -1,6 +1,7 @@
 //! A test that is valid: every name in it leads somewhere, every time is in order.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::flow::diagnostic::Source;
 use crate::message::{Object, Text, Timestamp, Value};
 use crate::outbox;
 use crate::outbox::virtual_time::DiskState;
+use crate::replay::rows::RowOptions;
 use crate::runtime::Address;
 
 /// A test that can be run.
@@ -135,6 +137,8 @@ pub(super) enum Fed {
     },
     /// A reading that fails.
     Failure(String),
+    /// The rows of a file, the first one at the time of the step.
+    File { path: PathBuf, options: RowOptions },
 }
 
 #[derive(Debug)]

@@ -149,7 +149,7 @@ impl World {
         let is_due = |due: Option<Duration>| due.is_some_and(|due| due <= time);
         match &mut self.power {
             Power::Off { until } if *until <= time => self.turn_on(),
-            Power::Off { .. } => {}
+            Power::Off { .. } => return 0,
             Power::On(running) if is_due(running.next_due()) => {
                 let mono = running.mono_at(time);
                 let done = running.run.go_to(mono);
@@ -158,20 +158,27 @@ impl World {
             }
             Power::On(_) if is_due(self.outbox.due()) => self.settle_outbox(),
             Power::On(running) => {
-                let mono = running.mono_at(time);
-                running.run.stand_at(mono);
-                if is_due(self.checkpoints.due) {
-                    self.checkpoints.taken = running.run.checkpoints();
-                    self.checkpoints.due = None;
+                running.stand_at(time);
+                if !is_due(self.checkpoints.due) {
+                    return 0;
                 }
+                self.checkpoints.taken = running.run.checkpoints();
+                self.checkpoints.due = None;
             }
         }
         1
     }
 
+    /// The flows are where the test is.
+    fn stand(&mut self) {
+        if let Power::On(running) = &mut self.power {
+            running.stand_at(self.now);
+        }
+    }
+
     /// Does what a step does, but for feeds, now.
     pub(super) fn act(&mut self, action: &Action) {
-        self.go_to(self.now);
+        self.stand();
         match action {
             Action::Feed(_) => {}
             Action::Pin { pin, level } => self.set_pin(*pin, *level),
@@ -204,7 +211,7 @@ impl World {
 
     /// Lets a source send. While the device is off nothing comes of it.
     pub(super) fn feed(&mut self, feed: &Feed, payload: Value) {
-        self.go_to(self.now);
+        self.stand();
         let Power::On(running) = &mut self.power else {
             return;
         };
@@ -217,6 +224,8 @@ impl World {
                     value: Err(reason.clone()),
                 },
             },
+            // Its rows are fed as messages.
+            Fed::File { .. } => return,
             Fed::Message {
                 topic,
                 headers,
@@ -422,6 +431,11 @@ impl Running {
     fn next_due(&self) -> Option<Duration> {
         let due = self.run.next_due()?;
         Some(self.since + due.saturating_sub(self.since_mono))
+    }
+
+    fn stand_at(&mut self, time: Duration) {
+        let mono = self.mono_at(time);
+        self.run.stand_at(mono);
     }
 
     fn mono_at(&self, time: Duration) -> Duration {

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::options::{OutboxOptions, StepOptions, TestOptions, hint_of_step};
-use crate::flow::diagnostic::{Report, Source, did_you_mean};
+use crate::flow::diagnostic::{Report, Source, did_you_mean, nearest};
 use crate::flow::file::is_node_name;
 use crate::flow::options;
 
@@ -32,6 +32,8 @@ pub(super) struct WrittenTest<'a> {
 pub(super) struct WrittenStep<'a> {
     pub(super) span: Range<usize>,
     pub(super) options: StepOptions,
+    /// Whether all of its keys are known and right.
+    pub(super) is_complete: bool,
     pub(super) table: DeTable<'a>,
 }
 
@@ -67,6 +69,7 @@ pub(super) fn parse<'a>(source: &'a Source, report: &mut Report) -> WrittenFile<
             }
             _ if is_broken => {}
             other => {
+                has_tests |= nearest(other, ["tests"]).is_some();
                 let help = did_you_mean(other, ["description", "tests"])
                     .unwrap_or_else(|| "it has `description` and [tests.NAME]".into());
                 let message = format!("a test file has no `{other}`");
@@ -135,6 +138,7 @@ fn step<'a>(value: &Spanned<DeValue<'a>>, report: &mut Report) -> Option<Written
     );
     Some(WrittenStep {
         span,
+        is_complete: read.complete,
         options: read.read?,
         table: table.clone(),
     })

@@ -4,6 +4,8 @@
 //! One module per subject:
 //!
 //! * `demo`, `check`, `certs`, `nodes`, `graph`: commands that end by themselves
+//! * `flow_tests`: tests of flows, those of the examples among them
+//! * `gallery`: whether these say something about each node
 //! * `run`: start, stop, settings, logs, and who may ask a running process
 //! * `systemd`: what systemd is told
 //! * `tap`: a look at the wires of a running process
@@ -23,6 +25,8 @@
 mod certs;
 mod check;
 mod demo;
+mod flow_tests;
+mod gallery;
 mod graph;
 mod link;
 mod nodes;

@@ -1,11 +1,14 @@
 //! What a step does.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
+use super::super::feeding::{FileRows, RowsError};
 use super::super::options::{FeedOptions, LinkState};
 use super::super::test::{Action, Fed, FedPayload, Feed, When};
 use super::super::written::WrittenStep;
@@ -17,6 +20,8 @@ use crate::flow::diagnostic::Report;
 use crate::flow::options;
 use crate::message::Value;
 use crate::nodes::Use;
+use crate::replay::rows::{FileError, RowOptions};
+use crate::runtime::driver::chain;
 
 /// The keys of a step that do something.
 pub(super) const KEYS: &[&str] = &[
@@ -51,16 +56,38 @@ pub(super) fn read(
     actions.extend(options.restart.map(|span| Action::Restart(span.0)));
     for (key, value) in entries(&written.table, "feed") {
         let found = feed(key.get_ref(), key.span(), value, names, report);
+        if let Some(found) = &found {
+            files_are_fed_once(found, when, report);
+        }
         actions.extend(found.map(Action::Feed));
     }
+    // The rows of a file last.
+    let mut feeds = entries(&written.table, "feed");
+    let has_files_only = feeds.all(|(_, value)| is_file(value));
     if matches!(when, Some(When::Through { .. }))
-        && let Some(key) = KEYS.iter().find(|key| written.table.contains_key(**key))
+        && let Some(key) = KEYS
+            .iter()
+            .find(|key| written.table.contains_key(**key) && !(**key == "feed" && has_files_only))
     {
         let help = "`at` for once, or `every` for how often from `from` to `to`";
         let message = format!("`{key}` is done at a moment, and this step lasts");
         report.error(place(&written.table, key), message, Some(help.into()));
     }
     actions
+}
+
+fn is_file(value: &Spanned<DeValue<'_>>) -> bool {
+    let table = value.get_ref().as_table();
+    table.is_some_and(|table| table.contains_key("file"))
+}
+
+fn files_are_fed_once(feed: &Feed, when: Option<When>, report: &mut Report) {
+    if matches!(feed.what, Fed::File { .. }) && matches!(when, Some(When::Each { .. })) {
+        let help = "the rows of a file come at their own times; `at` is that of the first, and with `from` and `to` those after \
+                    `to` are left out";
+        let message = "a file is not fed again and again";
+        report.error(feed.span.clone(), message, Some(help.into()));
+    }
 }
 
 fn pin(
@@ -132,7 +159,11 @@ fn feed(
             if let Some(payload) = &options.payload {
                 suits(node, payload, place(table, "payload"), report);
             }
-            from_options(options, name, value.span(), report)?
+            if options.file.is_some() {
+                file(options, table, names.directory(), report)?
+            } else {
+                from_options(options, name, value.span(), report)?
+            }
         }
         _ => {
             let payload = payload(value);
@@ -152,6 +183,54 @@ fn feed(
     })
 }
 
+/// A file that can be read, at least its header and its first row.
+fn file(
+    options: FeedOptions,
+    table: &DeTable<'_>,
+    directory: &Path,
+    report: &mut Report,
+) -> Option<Fed> {
+    let others = ["payload", "value", "fails", "topic", "headers", "time"];
+    if let Some(other) = others.into_iter().find(|key| table.contains_key(*key)) {
+        let message = format!("the rows of the file say what comes, so there is no `{other}`");
+        report.error(place(table, other), message, None);
+        return None;
+    }
+    let time_zone = match options.time_zone.as_deref().map(TimeZone::get).transpose() {
+        Ok(time_zone) => time_zone,
+        Err(error) => {
+            let help = "one is written like \"Europe/Berlin\" or \"UTC\"";
+            report.error(
+                place(table, "time_zone"),
+                error.to_string(),
+                Some(help.into()),
+            );
+            return None;
+        }
+    };
+    let path = directory.join(options.file.unwrap_or_default());
+    let default = RowOptions::default();
+    let options = RowOptions {
+        time_zone,
+        time_column: options.time_column.unwrap_or(default.time_column),
+        payload_column: options.payload_column.unwrap_or(default.payload_column),
+    };
+    if let Err(error) = FileRows::open(&path, &options) {
+        let help = match error {
+            RowsError::File(FileError::NoOffset { .. }) => {
+                Some("in a test that is `time_zone = \"Europe/Berlin\"` beside `file`".into())
+            }
+            RowsError::File(FileError::Header { .. }) => {
+                Some("in a test that is `time_column = \"NAME\"` beside `file`".into())
+            }
+            _ => None,
+        };
+        report.error(place(table, "file"), chain(&error), help);
+        return None;
+    }
+    Some(Fed::File { path, options })
+}
+
 fn from_options(
     options: FeedOptions,
     name: &str,
@@ -164,7 +243,7 @@ fn from_options(
         (None, None, Some(reason)) => return Some(Fed::Failure(reason)),
         (None, None, None) => {
             let message = format!("the feed of `{name}` has neither `payload` nor `value`");
-            let help = "`payload` is what it sends, `value` is JavaScript for it, `fails` a reading that fails";
+            let help = "`payload` is what it sends, `value` is JavaScript for it, `fails` a reading that fails, `file` a recording";
             report.error(span, message, Some(help.into()));
             return None;
         }

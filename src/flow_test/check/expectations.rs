@@ -12,7 +12,7 @@ use super::names::Names;
 use super::{entries, payload, place};
 use crate::board::Pin;
 use crate::flow::GraphNode;
-use crate::flow::diagnostic::{Report, did_you_mean};
+use crate::flow::diagnostic::{Report, did_you_mean, nearest};
 use crate::flow::options;
 use crate::message::Value;
 use crate::nodes::Use;
@@ -94,8 +94,8 @@ fn of_node(
     let subject = subject(node, address, port, key, report)?;
     let wanted = match value.get_ref() {
         DeValue::Table(table) => {
-            if port.is_none() {
-                told_of_ports(name, node, table, report);
+            if port.is_none() && is_told_of_slips(name, node, table, report) {
+                return None;
             }
             wanted_of_table(name, table, value.span(), report)?
         }
@@ -163,17 +163,35 @@ fn subject(
     Some(found)
 }
 
-/// `expect.check.bad = 1` is a table of TOML; what is meant is known.
-fn told_of_ports(name: &str, node: &GraphNode, table: &DeTable<'_>, report: &mut Report) {
+/// Says what is meant by keys that are ports of the node, or look like fields of its payload; whether there were any.
+fn is_told_of_slips(
+    name: &str,
+    node: &GraphNode,
+    table: &DeTable<'_>,
+    report: &mut Report,
+) -> bool {
+    let known = options::names::<ExpectOptions>();
+    let mut is_told = false;
     for (key, _) in table {
-        if node.ports.iter().any(|port| port == key.get_ref()) {
-            let message = format!(
-                "a port is written with quotes: expect.\"{name}.{}\"",
-                key.get_ref()
-            );
-            report.error(key.span(), message, None);
+        let word: &str = key.get_ref();
+        if known.iter().any(|known| known == word) || hint_of_expect(word).is_some() {
+            continue;
         }
+        let help = if node.ports.iter().any(|port| port == word) {
+            format!("a port is written in quotes: expect.\"{name}.{word}\"")
+        } else if nearest(word, known.iter().map(String::as_str)).is_none() {
+            format!(
+                "a field of the payload is `payload.{word}`; else there are {}",
+                known.join(", ")
+            )
+        } else {
+            continue;
+        };
+        is_told = true;
+        let message = format!("what is expected of `{name}` has no option `{word}`");
+        report.error(key.span(), message, Some(help));
     }
+    is_told
 }
 
 fn wanted_of_table(

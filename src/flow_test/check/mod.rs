@@ -9,7 +9,7 @@ mod times;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ impl Checker<'_> {
         }
         self.device(written);
         let fed = fed_nodes(&flows, written);
-        let names = Names::new(&flows, &fed);
+        let names = Names::new(&flows, &fed, &self.beside.directory);
         let steps: Vec<Step> = written
             .steps
             .iter()
@@ -254,7 +254,7 @@ impl Checker<'_> {
             .iter()
             .chain(expectations::KEYS)
             .all(|key| !written.table.contains_key(*key));
-        if says_nothing {
+        if says_nothing && written.is_complete {
             let help = "it has `feed`, `pin`, `uplink`, `disk`, `power_cut`, `restart` or `clock_step` to do something, and \
                         `expect`, `failures` or `outbox` to look at something";
             let message = "this step does nothing and expects nothing";
@@ -296,7 +296,7 @@ impl Checker<'_> {
 /// The sources that rest: those that a step feeds, and all sensors.
 fn fed_nodes(flows: &[Arc<Graph>], written: &WrittenTest<'_>) -> HashSet<crate::runtime::Address> {
     let none = HashSet::new();
-    let names = Names::new(flows, &none);
+    let names = Names::new(flows, &none, Path::new(""));
     let mut fed: HashSet<_> = (0..)
         .zip(flows)
         .flat_map(|(flow, graph)| {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::board::Pin;
@@ -15,11 +16,25 @@ pub(super) struct Names<'a> {
     flows: &'a [Arc<Graph>],
     /// The sources that rest.
     fed: &'a HashSet<Address>,
+    /// That of the test file.
+    directory: &'a Path,
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(flows: &'a [Arc<Graph>], fed: &'a HashSet<Address>) -> Names<'a> {
-        Names { flows, fed }
+    pub(super) fn new(
+        flows: &'a [Arc<Graph>],
+        fed: &'a HashSet<Address>,
+        directory: &'a Path,
+    ) -> Names<'a> {
+        Names {
+            flows,
+            fed,
+            directory,
+        }
+    }
+
+    pub(super) fn directory(&self) -> &'a Path {
+        self.directory
     }
 
     pub(super) fn node(&self, address: Address) -> &'a GraphNode {

@@ -1,6 +1,6 @@
 //! What sources are made to send.
 
-use super::{FLOW, check, check_with, run_beside};
+use super::{FLOW, check, check_with, run_with_files};
 
 #[test]
 fn plain_values_are_payloads_and_tables_say_more() {
@@ -137,10 +137,34 @@ fn other_flows_run_with_it_if_they_are_named() {
     let other =
         "[nodes.come]\ntype = 'link in'\nlink = 'x'\n[nodes.show]\ntype = 'debug'\nfrom = 'come'\n";
     let flow = "[nodes.tick]\ntype = 'inject'\nevery = '1s'\npayload = 1\n[nodes.go]\ntype = 'link out'\nfrom = 'tick'\nlink = 'x'";
-    let outcome = run_beside(
-        &[("other", other)],
-        flow,
+    let outcome = run_with_files(
+        &[("other.toml", other), ("flow.toml", flow)],
         "with = ['other']\nsteps = [{ at = '2s', expect.'other/show' = 1 }, { at = '2s', expect.'other/come' = 1 }]",
     );
     assert!(outcome.has_passed(), "{outcome:#?}");
+}
+
+#[test]
+fn the_rows_of_a_file_come_in_their_own_time_from_the_steps_on() {
+    let week = "time,payload\n2020-02-02T00:00:00Z,1\n2020-02-02T00:00:10Z,2\n2020-02-02T00:00:05Z,3\n2020-02-02T00:00:20Z,4\n";
+    let flow = "[nodes.probe]\ntype = 'ds18b20'\ndevice = '28-0316a2795aff'\n\
+                [nodes.look]\ntype = 'function'\nfrom = 'probe'\ncode = 'return { payload: [msg.payload, msg.time - Date.now()] }'\n\
+                [nodes.show]\ntype = 'debug'\nfrom = 'look'";
+    let run = |steps: &str| {
+        let outcome = run_with_files(
+            &[("flow.toml", flow), ("week.csv", week)],
+            &format!("steps = [{steps}]"),
+        );
+        assert!(outcome.has_passed(), "{outcome:#?}");
+        outcome.flow_time.as_secs()
+    };
+    let lasts = run(
+        "{ at = '1m', feed.probe = { file = 'week.csv' } }, { at = '1m', expect.show = { payload = [1, 0] } }, \
+         { at = '1m 10s', expect.show = { payloads = [[2, 0], [3, -5000]] } }, { at = '1m 15s', expect.show = { none = true } }",
+    );
+    assert_eq!(lasts, 80, "until the last row");
+    let lasts = run(
+        "{ from = '1m', to = '1m 19s', feed.probe = { file = 'week.csv' } }, { from = '0s', to = '2m', expect.show = { count = 3 } }",
+    );
+    assert_eq!(lasts, 120);
 }

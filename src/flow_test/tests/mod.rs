@@ -41,31 +41,22 @@ below = 3
 
 /// Runs one test of a flow.
 fn run(flow: &str, test: &str) -> Outcome {
-    run_beside(&[], flow, test)
+    run_with_files(&[("flow.toml", flow)], test)
 }
 
-/// The same, with other flows in the directory, by name.
-fn run_beside(others: &[(&str, &str)], flow: &str, test: &str) -> Outcome {
-    let directory = tempfile::tempdir().expect("a directory");
-    let write = |name: &str, text: &str| {
-        std::fs::write(directory.path().join(name), text).expect("it can be written");
-    };
-    write("flow.toml", flow);
-    for (name, text) in others {
-        write(&format!("{name}.toml"), text);
-    }
-    write("flow.test.toml", &format!("[tests.one]\n{test}"));
-    run_at(&directory.path().join("flow.toml"), |_| {})
+/// The same, with other files in the directory. The flow's is `flow.toml`.
+fn run_with_files(files: &[(&str, &str)], test: &str) -> Outcome {
+    run_changed(files, test, |_| {})
 }
 
 /// The same with a change in the flow that no file can make.
-fn run_changed(flow: &str, test: &str, change: impl Fn(&mut Graph)) -> Outcome {
+fn run_changed(files: &[(&str, &str)], test: &str, change: impl Fn(&mut Graph)) -> Outcome {
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("flow.toml");
-    std::fs::write(&path, flow).expect("it can be written");
-    let test_path = directory.path().join("flow.test.toml");
-    std::fs::write(test_path, format!("[tests.one]\n{test}")).expect("it can be written");
-    run_at(&path, change)
+    let test = format!("[tests.one]\n{test}");
+    for (name, text) in files.iter().chain(&[("flow.test.toml", &*test)]) {
+        std::fs::write(directory.path().join(name), text).expect("it can be written");
+    }
+    run_at(&directory.path().join("flow.toml"), change)
 }
 
 fn run_at(flow: &Path, change: impl Fn(&mut Graph)) -> Outcome {

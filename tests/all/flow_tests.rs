@@ -1,0 +1,221 @@
+//! `tidegate test`: the tests of the example flows, and test files with mistakes in `tests/bad-tests`;
+//! `UPDATE_GOLDEN=1 cargo test --test all flow_tests` writes the texts for these anew.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use crate::support::{Ended, tidegate};
+
+const FLOWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flows");
+/// Test files with mistakes in them, all for `flow.toml` there; beside each, as `NAME.txt`, what people get for it.
+const BAD_TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bad-tests");
+
+/// `tidegate test` in a directory.
+fn test(directory: &Path, arguments: &[&str]) -> Ended {
+    let mut command = tidegate(&["test"]);
+    command.args(arguments).current_dir(directory);
+    Ended::of(command)
+}
+
+/// A directory with these files.
+fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    directory
+}
+
+const FLOW: &str = "[nodes.tick]\ntype = 'inject'\nevery = '1s'\npayload = 7\n\
+                    [nodes.show]\ntype = 'debug'\nfrom = 'tick'\n";
+const GOOD: &str = "[tests.good]\nsteps = [{ at = '2s', expect.show = 7 }]\n";
+const BAD: &str = "[tests.bad]\nsteps = [{ at = '2s', expect.show = 8 }]\n";
+
+#[test]
+fn the_example_flows_pass_their_tests_much_faster_than_real_time() {
+    let ended = test(Path::new("/"), &[FLOWS, "--json"]);
+    ended.assert_code(0);
+    let whole = ended.json();
+    let summary = &whole["summary"];
+    assert!(summary["tests"].as_u64().unwrap() >= 5, "{summary}");
+    let faster = summary["flow_seconds"].as_f64().unwrap() / summary["seconds"].as_f64().unwrap();
+    assert!(faster > 1_000.0, "{summary}");
+    let factor = summary["factor"].as_f64().unwrap();
+    assert!((factor / faster - 1.0).abs() < 0.01, "{summary}");
+}
+
+fn bad_tests() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(BAD_TESTS).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.to_str().unwrap().ends_with(".test.toml"));
+    files.sort();
+    files
+}
+
+fn golden(test: &Path) -> PathBuf {
+    let name = test.to_str().unwrap().strip_suffix(".test.toml").unwrap();
+    PathBuf::from(format!("{name}.txt"))
+}
+
+#[test]
+fn bad_tests_are_said_to_be_bad_as_it_is_written_down() {
+    let flow = std::fs::read_to_string(Path::new(BAD_TESTS).join("flow.toml")).unwrap();
+    let directory = directory(&[("flow.toml", &flow)]);
+    let mut changed = String::new();
+    let mut texts = HashSet::new();
+    for path in bad_tests() {
+        std::fs::copy(&path, directory.path().join("flow.test.toml")).unwrap();
+        let ended = test(directory.path(), &["flow.toml"]);
+        assert_eq!(ended.stderr, "", "{}", path.display());
+        // The last line is the summary, with times in it.
+        let (text, _) = ended.stdout.trim_end().rsplit_once('\n').unwrap();
+        let text = format!("{}\n", text.trim_end());
+        ended.assert_code(1);
+        let golden = golden(&path);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &text).unwrap();
+        }
+        if std::fs::read_to_string(&golden).unwrap_or_default() != text {
+            writeln!(changed, "==== {}\n{text}", golden.display()).unwrap();
+        }
+        assert!(texts.insert(text), "{} is as another one", path.display());
+    }
+    assert!(
+        changed.is_empty(),
+        "these texts have changed; if that is right, run again with UPDATE_GOLDEN=1:\n{changed}"
+    );
+    assert!(texts.len() >= 40, "{}", texts.len());
+}
+
+#[test]
+fn the_exit_code_tells_good_from_bad_from_misused() {
+    let good = directory(&[("a.toml", FLOW), ("a.test.toml", GOOD)]);
+    test(good.path(), &["."]).assert_code(0);
+    test(good.path(), &["a.toml"]).assert_code(0);
+    test(good.path(), &["a.test.toml"]).assert_code(0);
+    test(good.path(), &["a.toml", "--nonesuch"]).assert_code(2);
+    test(good.path(), &["b.toml"]).assert_code(1);
+    test(good.path(), &["b.test.toml"]).assert_code(1);
+
+    let bad = directory(&[("a.toml", FLOW), ("a.test.toml", BAD)]);
+    let ended = test(bad.path(), &["a.toml"]);
+    ended.assert_code(1);
+    for words in [
+        "FAIL  a/bad",
+        "a.test.toml:2:30",
+        "expected  8",
+        "but was   7",
+        "1 failed",
+    ] {
+        assert!(ended.stdout.contains(words), "{words}: {}", ended.stdout);
+    }
+
+    let wrong_flow = directory(&[
+        ("a.toml", "[nodes.x]\ntype = 'debgu'\n"),
+        ("a.test.toml", GOOD),
+    ]);
+    let ended = test(wrong_flow.path(), &["."]);
+    ended.assert_code(1);
+    assert!(ended.stdout.contains("did you mean `debug`?"), "{ended:#?}");
+
+    let alone = directory(&[("a.test.toml", GOOD)]);
+    let ended = test(alone.path(), &["."]);
+    ended.assert_code(1);
+    assert!(
+        ended.stderr.contains("a flow that is not there"),
+        "{ended:#?}"
+    );
+
+    test(directory(&[]).path(), &["."]).assert_code(1);
+}
+
+#[test]
+fn a_flow_without_a_test_is_told_and_with_require_it_is_an_error() {
+    let flows = directory(&[("a.toml", FLOW), ("a.test.toml", GOOD), ("b.toml", FLOW)]);
+    let ended = test(flows.path(), &["."]);
+    ended.assert_code(0);
+    assert!(
+        ended.stdout.contains("without a test: ./b.toml"),
+        "{ended:#?}"
+    );
+    test(flows.path(), &[".", "--require"]).assert_code(1);
+    test(flows.path(), &["a.toml", "--require"]).assert_code(0);
+}
+
+#[test]
+fn tests_are_chosen_by_name() {
+    let both = format!("{GOOD}{BAD}");
+    let flows = directory(&[("a.toml", FLOW), ("a.test.toml", &both)]);
+    test(flows.path(), &["."]).assert_code(1);
+    let ended = test(flows.path(), &[".", "--only", "a/go"]);
+    ended.assert_code(0);
+    assert!(ended.stdout.contains("1 test: 1 passed"), "{ended:#?}");
+    let ended = test(flows.path(), &[".", "--only", "nonesuch"]);
+    ended.assert_code(1);
+    assert!(
+        ended.stderr.contains("there are: a/good, a/bad"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn without_a_path_the_flows_of_the_settings_are_tested() {
+    let flows = directory(&[("a.toml", FLOW), ("a.test.toml", GOOD)]);
+    let settings = format!("[flows]\npath = '{}'\n", flows.path().display());
+    let device = directory(&[("tidegate.toml", &settings), ("other.toml", &settings)]);
+    test(device.path(), &[]).assert_code(0);
+    test(device.path(), &["--config", "other.toml"]).assert_code(0);
+    test(device.path(), &["--config", "none.toml"]).assert_code(1);
+}
+
+#[test]
+fn outcomes_are_json_and_junit_for_machines() {
+    let both = format!("{GOOD}{BAD}");
+    let flows = directory(&[
+        ("a.toml", FLOW),
+        ("a.test.toml", &both),
+        ("b.toml", "x = 1"),
+    ]);
+    let ended = test(flows.path(), &[".", "--json", "--junit", "out.xml"]);
+    ended.assert_code(1);
+    let whole = ended.json();
+    assert_eq!(whole["tests"][0]["passed"], Json::Bool(true));
+    let bad = &whole["tests"][1];
+    assert_eq!((&bad["test"], &bad["line"]), (&"bad".into(), &3.into()));
+    assert_eq!(bad["unmet"][0]["line"], 4);
+    assert_eq!(bad["unmet"][0]["differences"][0]["found"], "7");
+    assert_eq!(whole["problems"].as_array().unwrap().len(), 2);
+    let xml = std::fs::read_to_string(flows.path().join("out.xml")).unwrap();
+    for part in [
+        "<testsuite name=\"a\" tests=\"2\" failures=\"1\" errors=\"0\"",
+        "<testcase classname=\"a\" name=\"good\" file=\"./a.test.toml\" line=\"1\"",
+        "<failure message=\"`show` showed something else at 2s\">",
+        "<testsuite name=\"b\" tests=\"1\" failures=\"0\" errors=\"1\"",
+    ] {
+        assert!(xml.contains(part), "{part}: {xml}");
+    }
+}
+
+#[test]
+fn two_runs_say_the_same() {
+    let both = format!("{GOOD}{BAD}");
+    let files: Vec<(String, &str)> = (0..20)
+        .flat_map(|n| {
+            [
+                (format!("f{n}.toml"), FLOW),
+                (format!("f{n}.test.toml"), &*both),
+            ]
+        })
+        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, *text)).collect();
+    let flows = directory(&files);
+    let said = || {
+        let ended = test(flows.path(), &["."]);
+        let (text, _) = ended.stdout.trim_end().rsplit_once('\n').unwrap();
+        text.to_owned()
+    };
+    assert_eq!(said(), said());
+}
