@@ -2,14 +2,23 @@
 
 /// Name and text of each file in `flows/`, by name.
 pub const FLOWS: &[(&str, &str)] = &[
+    ("air-quality", include_str!("../flows/air-quality.toml")),
     ("climate", include_str!("../flows/climate.toml")),
     ("cold-store", include_str!("../flows/cold-store.toml")),
     ("door", include_str!("../flows/door.toml")),
+    ("energy-meter", include_str!("../flows/energy-meter.toml")),
+    ("greenhouse", include_str!("../flows/greenhouse.toml")),
     (
         "machine-vibration",
         include_str!("../flows/machine-vibration.toml"),
     ),
+    ("pump-station", include_str!("../flows/pump-station.toml")),
+    ("tank-level", include_str!("../flows/tank-level.toml")),
     ("water-meter", include_str!("../flows/water-meter.toml")),
+    (
+        "weather-station",
+        include_str!("../flows/weather-station.toml"),
+    ),
 ];
 
 #[cfg(test)]

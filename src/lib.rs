@@ -21,6 +21,7 @@
 //! * [`logging`][]: where the log goes
 //! * [`replay`][]: recorded data through a flow
 //! * [`reference`](mod@reference): documentation and JSON Schema of the node types, from their definitions
+//! * [`picture`][]: flows as Mermaid and as SVG
 //! * [`examples`][]: the flows of `flows/`, in the binary
 //! * [`cli`][]: the commands
 //!
@@ -43,6 +44,7 @@ pub mod logging;
 pub mod message;
 pub mod nodes;
 pub mod outbox;
+pub mod picture;
 pub mod reference;
 pub mod replay;
 pub mod runtime;

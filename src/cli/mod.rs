@@ -6,6 +6,7 @@
 mod certs;
 mod check;
 mod demo;
+mod graph;
 mod nodes;
 mod outbox;
 mod replay;
@@ -50,6 +51,8 @@ enum Command {
     Outbox(outbox::Arguments),
     /// Watch what a node of the running flows sends
     Tap(tap::Arguments),
+    /// Draw a flow: as Mermaid, or as SVG
+    Graph(graph::Arguments),
     /// List the node types, or describe one
     Nodes(nodes::Arguments),
     /// Print the JSON Schema of flow files, for editors: a flow names it with `#:schema ./flow.schema.json`
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Certs(arguments) => certs::run(&arguments),
         Command::Outbox(arguments) => outbox::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
+        Command::Graph(arguments) => graph::run(&arguments),
         Command::Nodes(arguments) => nodes::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
     };

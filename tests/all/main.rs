@@ -3,8 +3,9 @@
 //! # Layout
 //! One module per subject:
 //!
-//! * `demo`, `check`, `certs`, `nodes`: commands that end by themselves
+//! * `demo`, `check`, `certs`, `nodes`, `graph`: commands that end by themselves
 //! * `flow_tests`: tests of flows, those of the examples among them
+//! * `gallery`: whether these say something about each node
 //! * `replay`: recorded data through flows; its windows compared with those of pandas, if asked for as below
 //! * `run`: start, stop, settings, logs, and who may ask a running process
 //! * `systemd`: what systemd is told
@@ -26,6 +27,8 @@ mod certs;
 mod check;
 mod demo;
 mod flow_tests;
+mod gallery;
+mod graph;
 mod link;
 mod nodes;
 mod power;

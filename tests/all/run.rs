@@ -15,7 +15,7 @@ fn with_cold_store(plant: &Plant) {
         .unwrap();
     plant.flow("cold-store", flow);
     plant.settings(
-        "[vars.cold-store]\npace = '50ms'\nwarm = 4.0\ncold = 0.0\n[log]\nformat = 'json'\nlevel = 'debug'\n",
+        "[vars.cold-store]\npace = '50ms'\nwarm = 4.0\ncold = 0.0\nrest = '1ms'\n[log]\nformat = 'json'\nlevel = 'debug'\n",
     );
 }
 

@@ -139,12 +139,19 @@ fn example(name: &str) -> Vec<(&'static str, &'static str)> {
 
 /// Runs flows for an hour, and stops them.
 fn hour_of(flows: &[(&str, &str)], seed: u64) -> Trace {
-    let site = Site::from_texts(flows.iter().copied(), |_| Variables::default());
+    // The simulated store warms in a minute, so its compressor cannot rest for three.
+    let variables = Variables {
+        values: [("rest".to_owned(), "1ms".into())].into(),
+        ..Variables::default()
+    };
+    let site = Site::from_texts(flows.iter().copied(), |_| variables.clone());
     assert!(!site.has_errors(), "{:?}", site.diagnostics);
     let flows: Vec<Arc<Graph>> = site.flows;
     let simulation: Simulation = toml::from_str(&format!(
         "seed = {seed}\ncooling_pin = 17\ninputs.27 = {{ kind = 'pulses', hz = 12.0 }}\n\
-         inputs.22 = {{ kind = 'contact', closed_s = 40.0, open_s = 20.0 }}\n"
+         inputs.22 = {{ kind = 'contact', closed_s = 40.0, open_s = 20.0 }}\n\
+         inputs.23 = {{ kind = 'pulses', hz = 1.0 }}\ninputs.6 = {{ kind = 'pulses', hz = 4.0 }}\n\
+         inputs.26 = {{ kind = 'contact', closed_s = 1.0, open_s = 120.0 }}\n"
     ))
     .unwrap();
     let board = Simulated::new(&simulation).unwrap();

@@ -266,12 +266,15 @@ seed = 7
 cooling_pin = 17
 inputs.27 = {{ kind = "pulses", hz = 12.0 }}
 inputs.22 = {{ kind = "contact", closed_s = 2.0, open_s = 1.0 }}
+inputs.23 = {{ kind = "pulses", hz = 2.0 }}
+inputs.6 = {{ kind = "pulses", hz = 4.0 }}
 
 [vars]
 window = "1s"
 
 [vars.cold-store]
 pace = "200ms"
+rest = "1s"
 
 [vars.climate]
 pace = "500ms"
