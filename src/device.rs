@@ -104,6 +104,10 @@ pub struct Totals {
     pub panics: u64,
     /// Levels that the board did not take.
     pub output_errors: u64,
+    /// What was written to the state directory, in bytes; since the start.
+    pub state_bytes: u64,
+    /// Times that what a flow remembers, or its last good copy, could not be written.
+    pub state_errors: u64,
     /// 1 while the link is up.
     pub is_up: u8,
 }
@@ -131,6 +135,7 @@ impl Device {
             clock: clock.clone(),
             board,
             outbox: delivery.outbox.clone(),
+            states: Default::default(),
         };
         let driver = Driver::start(flows, world)?;
         let meter = Meter {
@@ -330,6 +335,8 @@ impl Meter {
             missed,
             panics,
             output_errors,
+            state_bytes,
+            state_errors,
         } = &*self.counters;
         Totals {
             readings: readings.get(),
@@ -353,6 +360,8 @@ impl Meter {
             missed: missed.get(),
             panics: panics.get(),
             output_errors: output_errors.get(),
+            state_bytes: state_bytes.get(),
+            state_errors: state_errors.get(),
             is_up: u8::from(status.is_some_and(|status| status.is_up())),
         }
     }

@@ -15,6 +15,7 @@
 //!
 //! * [`config`][]: `tidegate.toml`
 //! * [`device`][]: all of the above, running together
+//! * [`state_files`][]: what flows remember, and their last good copies, on disk
 //! * [`control_socket`][]: how other commands ask a running device
 //! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
 //! * [`certs`][]: development certificates
@@ -44,4 +45,5 @@ pub mod outbox;
 pub mod reference;
 pub mod runtime;
 pub mod sensors;
+pub mod state_files;
 pub mod uplink;
