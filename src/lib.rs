@@ -15,6 +15,7 @@
 //!
 //! * [`config`][]: `tidegate.toml`
 //! * [`device`][]: all of the above, running together
+//! * [`reload`][]: flow files that change while a device runs
 //! * [`state_files`][]: what flows remember, and their last good copies, on disk
 //! * [`control_socket`][]: how other commands ask a running device
 //! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
@@ -43,6 +44,7 @@ pub mod message;
 pub mod nodes;
 pub mod outbox;
 pub mod reference;
+pub mod reload;
 pub mod runtime;
 pub mod sensors;
 pub mod state_files;

@@ -3,7 +3,7 @@
 //! What cannot be written is said and counted, and tried again when the flow's next checkpoint comes.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::{StateDirectory, StateFileError};
@@ -14,7 +14,7 @@ use crate::runtime::state::Checkpoint;
 
 /// Starts the thread. It ends when the queue is closed and what was in it is written.
 pub fn start(
-    directory: StateDirectory,
+    directory: Arc<Mutex<StateDirectory>>,
     queue: StateQueue,
     written: impl IntoIterator<Item = Arc<Checkpoint>>,
     counters: Arc<Counters>,
@@ -32,7 +32,7 @@ pub fn start(
 }
 
 pub(super) struct Keeper {
-    directory: StateDirectory,
+    directory: Arc<Mutex<StateDirectory>>,
     /// What is in the files, by flow.
     written: HashMap<String, Arc<Checkpoint>>,
     /// What was said last about a flow that is not kept.
@@ -43,7 +43,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// `written` is what is in the files already.
     pub(super) fn new(
-        directory: StateDirectory,
+        directory: Arc<Mutex<StateDirectory>>,
         written: impl IntoIterator<Item = Arc<Checkpoint>>,
         counters: Arc<Counters>,
     ) -> Keeper {
@@ -65,7 +65,14 @@ impl Keeper {
             return;
         }
         let flow = checkpoint.flow.clone();
-        match self.directory.write(&checkpoint) {
+        let written = {
+            let mut directory = self
+                .directory
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            directory.write(&checkpoint)
+        };
+        match written {
             Ok(bytes) => {
                 self.counters.state_bytes.add(bytes);
                 if self.problems.remove(&flow).is_some() {

@@ -1,7 +1,7 @@
 //! The state directory, and what may happen to it.
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -58,6 +58,7 @@ fn names(directory: &StateDirectory) -> Vec<String> {
 
 fn keeper(directory: StateDirectory) -> (Keeper, Arc<Counters>) {
     let counters = Arc::<Counters>::default();
+    let directory = Arc::new(Mutex::new(directory));
     (Keeper::new(directory, [], counters.clone()), counters)
 }
 
