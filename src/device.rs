@@ -4,6 +4,7 @@
 //! Whatever is wrong with one part, the others run: a missing board leaves flows whose readings fail, a bad certificate
 //! leaves an uplink that is down and an outbox that fills.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,14 +20,21 @@ use crate::flow::Graph;
 use crate::outbox::{self, Claim, Ledger, OpenError, Opening, Outbox, Record, RecordId};
 use crate::runtime::Counters;
 use crate::runtime::clock::{Clock, Reanchor};
+use crate::runtime::driver::states::StateQueue;
 use crate::runtime::driver::taps::Taps;
-use crate::runtime::driver::{Driver, LateOutbox, Stopped, ThreadError, World, chain};
+use crate::runtime::driver::{
+    Driver, Flows, LateOutbox, States, Stopped, ThreadError, World, chain,
+};
+use crate::runtime::state::Checkpoint;
+use crate::state_files::{StateDirectory, keeper};
 use crate::uplink::{self, Backlog, Status, Uplink};
 
 /// How often an outbox that cannot be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(10);
 /// How long a stop waits for an outbox that is being opened, to give it what the flows left.
 const OPEN_LATEST: Duration = Duration::from_secs(5);
+/// How long a stop waits until what flows remember is written.
+const WRITTEN_LATEST: Duration = Duration::from_secs(5);
 /// How often live time is compared with the wall clock.
 const REANCHOR_EVERY: Duration = Duration::from_secs(1);
 
@@ -39,6 +47,17 @@ pub struct Parts {
     pub outbox: Option<outbox::Settings>,
     pub uplink: Option<uplink::Settings>,
     pub clock: Clock,
+    /// None keeps nothing over a restart.
+    pub state: Option<State>,
+}
+
+/// What flows remember, over a restart.
+pub struct State {
+    pub directory: Arc<Mutex<StateDirectory>>,
+    /// What was read there, by flow.
+    pub remembered: HashMap<String, Arc<Checkpoint>>,
+    /// How often it is written.
+    pub every: Duration,
 }
 
 /// A running device.
@@ -49,6 +68,13 @@ pub struct Device {
     meter: Meter,
     opening: Option<JoinHandle<()>>,
     reanchoring: JoinHandle<()>,
+    keeping: Option<Keeping>,
+}
+
+/// The thread that writes what flows remember, and the way to it.
+struct Keeping {
+    queue: StateQueue,
+    thread: std::thread::JoinHandle<()>,
 }
 
 /// Outbox, uplink and control socket, which come after the flows.
@@ -104,6 +130,10 @@ pub struct Totals {
     pub panics: u64,
     /// Levels that the board did not take.
     pub output_errors: u64,
+    /// What was written to the state directory, in bytes; since the start.
+    pub state_bytes: u64,
+    /// Times that what a flow remembers, or its last good copy, could not be written.
+    pub state_errors: u64,
     /// 1 while the link is up.
     pub is_up: u8,
 }
@@ -120,6 +150,7 @@ impl Device {
             outbox,
             uplink,
             clock,
+            state,
         } = parts;
         let claim = match outbox.clone().map(Claim::take).transpose() {
             Err(error @ OpenError::InUse { .. }) => return Err(error.into()),
@@ -131,8 +162,13 @@ impl Device {
             clock: clock.clone(),
             board,
             outbox: delivery.outbox.clone(),
+            states: states(state.as_ref()),
         };
+        let queue = world.states.queue.clone();
         let driver = Driver::start(flows, world)?;
+        let keeping = state
+            .zip(queue)
+            .and_then(|(state, queue)| keep(state, queue, &driver));
         let meter = Meter {
             counters: driver.counters().clone(),
             delivery,
@@ -149,7 +185,13 @@ impl Device {
             meter,
             opening,
             reanchoring,
+            keeping,
         })
+    }
+
+    /// What the device has counted, to be counted further.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.meter.counters
     }
 
     /// The ids of all records of this start, whatever became of them.
@@ -169,6 +211,11 @@ impl Device {
         self.driver.iter().flat_map(Driver::beats).collect()
     }
 
+    /// How to change the flows; none once they have stopped.
+    pub fn flows(&self) -> Option<&Flows> {
+        self.driver.as_ref().map(Driver::flows)
+    }
+
     /// Stops the flows, which puts outputs to their safe level; what they wanted to deliver is delivered on.
     pub async fn stop_flows(mut self) -> Device {
         if let Some(driver) = self.driver.take() {
@@ -186,6 +233,9 @@ impl Device {
     pub async fn stop(self) -> Ended {
         let mut device = self.stop_flows().await;
         device.reanchoring.abort();
+        if let Some(keeping) = device.keeping.take() {
+            finish(keeping).await;
+        }
         let delivery = &device.meter.delivery;
         if let Some(mut opening) = device.opening.take() {
             let patience = if device.stopped.drafts.is_empty() {
@@ -219,6 +269,45 @@ impl Device {
             ledger,
             lost_drafts,
         }
+    }
+}
+
+fn states(state: Option<&State>) -> States {
+    match state {
+        Some(state) => States {
+            remembered: state.remembered.clone(),
+            every: state.every,
+            queue: Some(StateQueue::default()),
+        },
+        None => States::default(),
+    }
+}
+
+fn keep(state: State, queue: StateQueue, driver: &Driver) -> Option<Keeping> {
+    let written = state.remembered.into_values();
+    let counters = driver.counters().clone();
+    match keeper::start(state.directory, queue.clone(), written, counters) {
+        Ok(thread) => Some(Keeping { queue, thread }),
+        Err(error) => {
+            tracing::error!(
+                "what flows remember is not kept: cannot start the thread `states`: {error}"
+            );
+            None
+        }
+    }
+}
+
+/// Waits until what the flows remembered last is written, but not for a disk that hangs.
+async fn finish(keeping: Keeping) {
+    keeping.queue.close();
+    let deadline = tokio::time::Instant::now() + WRITTEN_LATEST;
+    while !keeping.thread.is_finished() {
+        if tokio::time::Instant::now() > deadline {
+            return tracing::error!(
+                "what flows remember is not written after {WRITTEN_LATEST:?}: does the disk hang? They go on from what was written before"
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -330,6 +419,8 @@ impl Meter {
             missed,
             panics,
             output_errors,
+            state_bytes,
+            state_errors,
         } = &*self.counters;
         Totals {
             readings: readings.get(),
@@ -353,6 +444,8 @@ impl Meter {
             missed: missed.get(),
             panics: panics.get(),
             output_errors: output_errors.get(),
+            state_bytes: state_bytes.get(),
+            state_errors: state_errors.get(),
             is_up: u8::from(status.is_some_and(|status| status.is_up())),
         }
     }

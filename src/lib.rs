@@ -15,6 +15,8 @@
 //!
 //! * [`config`][]: `tidegate.toml`
 //! * [`device`][]: all of the above, running together
+//! * [`reload`][]: flow files that change while a device runs
+//! * [`state_files`][]: what flows remember, and their last good copies, on disk
 //! * [`control_socket`][]: how other commands ask a running device
 //! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
 //! * [`certs`][]: development certificates
@@ -46,7 +48,9 @@ pub mod nodes;
 pub mod outbox;
 pub mod picture;
 pub mod reference;
+pub mod reload;
 pub mod replay;
 pub mod runtime;
 pub mod sensors;
+pub mod state_files;
 pub mod uplink;

@@ -61,6 +61,9 @@ pub trait Board: Send {
     /// again replaces the sink.
     fn input(&mut self, pin: Pin, pull: Pull, edges: EdgeSink) -> Result<Level, BoardError>;
 
+    /// Ends the edges of an input that nobody reads any more. An output stays as it is driven: there is no call that lets go of one.
+    fn close_input(&mut self, _pin: Pin) {}
+
     /// Opens a sensor. It need not be there yet; its readings tell.
     fn sensor(&mut self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError>;
 

@@ -99,6 +99,10 @@ impl Board for Rppal {
         Ok(level)
     }
 
+    fn close_input(&mut self, pin: Pin) {
+        self.inputs.remove(&pin);
+    }
+
     fn sensor(&mut self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {
         Ok(sensors::open(spec, Path::new(sensors::SYSFS))?)
     }

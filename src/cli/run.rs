@@ -1,21 +1,26 @@
-//! `tidegate run`: the flows of this device, until SIGTERM or Ctrl-C.
+//! `tidegate run`: the flows of this device, until SIGTERM or Ctrl-C. SIGHUP reads the flow files again.
 
+use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::{CONFIG, Failure, Outcome, settings};
 use crate::board;
 use crate::config::Config;
 use crate::device::{self, Device, Ended, Parts};
-use crate::flow::{Diagnostic, Graph, Severity, Site};
+use crate::flow::{Diagnostic, Graph, Severity};
 use crate::logging;
-use crate::runtime::Clock;
+use crate::reload::{self, Copies, FlowFiles};
 use crate::runtime::driver::chain;
+use crate::runtime::{Checkpoint, Clock};
+use crate::state_files::{StateDirectory, StateFileError};
 
 /// How often the engine threads are looked at.
 const BEAT: Duration = Duration::from_secs(1);
@@ -44,15 +49,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             config.as_deref().unwrap_or(Path::new(CONFIG)).display()
         ),
     }
-    let site = match Site::load(&config.flows.path, |flow| config.variables_for(flow)) {
-        Ok(site) => site,
-        Err(error) if arguments.strict => return Err(error.into()),
-        Err(error) => {
-            tracing::error!("{}", chain(&error));
-            Site::default()
-        }
+    let config = Arc::new(config);
+    let variables = {
+        let config = config.clone();
+        Arc::new(move |flow: &str| config.variables_for(flow))
     };
-    diagnostics.extend(site.diagnostics);
+    let (files, listed) = FlowFiles::start(&config.flows.path, variables);
+    match listed {
+        Err(error) if arguments.strict => return Err(error.into()),
+        Err(error) => tracing::error!("{}", chain(&error)),
+        Ok(()) => {}
+    }
+    let site = files.site();
+    diagnostics.extend(site.diagnostics.iter().cloned());
     if site.files == site.flows.len() {
         diagnostics.extend(config.unused_variables(&site.flows));
     }
@@ -77,6 +86,51 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         drop(logger);
         return Err("not started, as --strict asks for everything to be right; `tidegate check` shows the problems".into());
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(serve(&config, files));
+    // A disk that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    drop(logger);
+    outcome
+}
+
+/// The state directory of this process, if something can be kept there, now or later.
+fn open_state(config: &Config) -> Option<StateDirectory> {
+    if config.is_state_wrong {
+        return None;
+    }
+    let mut directory = StateDirectory::at(&config.state.path);
+    match directory.claim() {
+        Ok(()) => Some(directory),
+        Err(error @ StateFileError::InUse { .. }) => {
+            tracing::error!(
+                "{}; until then flows begin anew, and nothing is kept",
+                chain(&error)
+            );
+            None
+        }
+        Err(error) => {
+            tracing::error!("{}; flows run, and it is tried again", chain(&error));
+            Some(directory)
+        }
+    }
+}
+
+/// Runs what can be run of flows whose files are bad, and says what cannot.
+fn fall_back(files: &mut FlowFiles, state: Option<&mut StateDirectory>) {
+    if let Some(directory) = state {
+        for flow in files.fall_back(directory) {
+            tracing::error!(
+                "flow `{flow}` runs from its LAST GOOD COPY in {}, as its file cannot run: correct the file, and it is taken up at \
+                 once",
+                directory.path().display()
+            );
+        }
+    }
+    let site = files.site();
     if site.files > site.flows.len() {
         tracing::warn!(
             "{} of {} flows cannot run, and nothing drives their outputs; the others run",
@@ -84,24 +138,38 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             site.files
         );
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(serve(config, site.flows));
-    // A disk that hangs must not keep the process.
-    runtime.shutdown_timeout(Duration::from_secs(2));
-    drop(logger);
-    outcome
 }
 
-async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failure> {
+/// What the flows remembered before this start.
+fn remembered(flows: &[Arc<Graph>], state: &StateDirectory) -> HashMap<String, Arc<Checkpoint>> {
+    let names = flows.iter().map(|flow| flow.name().to_string());
+    names
+        .filter_map(|name| {
+            let checkpoint = Arc::new(state.read(&name)?);
+            tracing::info!(
+                "flow `{name}` goes on from what it remembered at {}",
+                checkpoint.wall
+            );
+            Some((name, checkpoint))
+        })
+        .collect()
+}
+
+async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure> {
     // Signals first: one that comes during the start must not kill us.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let has_terminal = is_at_terminal();
 
-    let clock = Clock::start();
+    let mut state = open_state(config);
+    fall_back(&mut files, state.as_mut());
+    let flows = files.site().flows.clone();
+    let remembered = state
+        .as_ref()
+        .map(|state| remembered(&flows, state))
+        .unwrap_or_default();
+    let clock = Clock::resume(remembered.values().map(|checkpoint| checkpoint.now()));
     let needs_board = flows.iter().any(|flow| flow.uses().next().is_some());
     let board = if config.is_board_wrong {
         let reason = "[board] of the settings is wrong, so no pin is touched".to_owned();
@@ -119,10 +187,11 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
              correct [device] id and [outbox] path, and start again"
         );
     } else {
-        for line in guarantees(&config, &flows) {
+        for line in guarantees(config, &flows) {
             tracing::info!("{line}");
         }
     }
+    let directory = state.map(|state| Arc::new(Mutex::new(state)));
     let parts = Parts {
         id: config.device.id.to_string(),
         flows,
@@ -130,19 +199,34 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
         outbox: (!config.is_identity_wrong).then(|| config.outbox_settings()),
         uplink: config.uplink_settings(),
         clock,
+        state: directory.clone().map(|directory| device::State {
+            directory,
+            remembered,
+            every: config.state.every.0,
+        }),
     };
     let device = Device::start(parts)?;
     notify(&[NotifyState::Ready]);
     let watchdog = tokio::spawn(watchdog(device.beats()));
+    let (look, reloading) = watch_files(&device, files, directory);
 
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        _ = hang_up.recv() => "SIGHUP",
+    let name = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            _ = hang_up.recv() => {
+                if has_terminal && !is_at_terminal() {
+                    break "SIGHUP of a terminal that is gone";
+                }
+                // If there is a wish already, one is enough.
+                let _ = look.try_send(());
+            }
+        }
     };
     tracing::info!("{name}: stopping");
     notify(&[NotifyState::Stopping]);
     watchdog.abort();
+    reloading.abort();
     tokio::select! {
         ended = device.stop() => say_goodbye(&ended),
         () = second_signal(&mut terminate, &mut interrupt) => {
@@ -150,6 +234,33 @@ async fn serve(config: Config, flows: Vec<Arc<Graph>>) -> Result<Outcome, Failur
         }
     }
     Ok(Outcome::Good)
+}
+
+/// Whether we were started by hand: then a hang-up is the terminal's end, and not the wish to read flows again.
+fn is_at_terminal() -> bool {
+    std::io::stdin().is_terminal()
+        || std::io::stdout().is_terminal()
+        || std::io::stderr().is_terminal()
+}
+
+/// Watches the flow files, keeps last good copies, and gives the way to ask for a look.
+fn watch_files(
+    device: &Device,
+    files: FlowFiles,
+    directory: Option<Arc<Mutex<StateDirectory>>>,
+) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (look, asked) = mpsc::channel(1);
+    let copies = directory.map(|directory| Copies {
+        directory,
+        counters: device.counters().clone(),
+    });
+    let flows = device.flows().cloned();
+    let watching = tokio::spawn(async move {
+        if let Some(flows) = flows {
+            reload::watch(files, flows, copies, asked).await;
+        }
+    });
+    (look, watching)
 }
 
 /// A signal that comes a second or more after the first one; `timeout` and terminals send some of them twice.

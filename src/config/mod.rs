@@ -21,7 +21,7 @@ mod tests;
 mod values;
 
 pub use read::load;
-pub use sections::{Board, Device, Flows, Log, LogFormat, LogLevel, Outbox, Uplink};
+pub use sections::{Board, Device, Flows, Log, LogFormat, LogLevel, Outbox, State, Uplink};
 pub use values::{DeviceId, Size, Url};
 
 /// The settings of a device, as far as they were right.
@@ -32,6 +32,7 @@ pub struct Config {
     /// Without it nothing goes up; what flows want to deliver is kept in the outbox.
     pub uplink: Option<Uplink>,
     pub outbox: Outbox,
+    pub state: State,
     pub board: Board,
     pub log: Log,
     /// `[vars]`: values for the variables of all flows.
@@ -41,10 +42,14 @@ pub struct Config {
     /// Whether `id` of `[device]` or `path` of `[outbox]` was wrong. What stands there instead is not this device's identity:
     /// its records must not go out under another name, nor into another outbox.
     pub is_identity_wrong: bool,
+    /// Whether the place of `[state]` is another one's: then nothing is kept, for it would overwrite what is there.
+    pub is_state_wrong: bool,
     /// Whether `[board]` was wrong: then no pin is touched, for it may have been meant to be another board.
     pub is_board_wrong: bool,
     source: Option<Arc<Source>>,
     given: Vec<GivenVariable>,
+    /// Where `path` of `[state]` stands.
+    state_span: std::ops::Range<usize>,
 }
 
 /// A variable in the settings file, and where it stands.
@@ -206,8 +211,12 @@ impl Config {
             .uplink
             .iter_mut()
             .flat_map(|uplink| [&mut uplink.ca, &mut uplink.cert, &mut uplink.key]);
-        [&mut self.flows.path, &mut self.outbox.path]
-            .into_iter()
-            .chain(uplink)
+        [
+            &mut self.flows.path,
+            &mut self.outbox.path,
+            &mut self.state.path,
+        ]
+        .into_iter()
+        .chain(uplink)
     }
 }

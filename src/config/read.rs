@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
-use super::sections::{Board, Uplink, inflight, keep_alive, retry_max};
+use super::sections::{Board, Uplink, inflight, keep_alive, retry_max, state_every};
 use super::{Config, ConfigError, GivenVariable};
 use crate::flow::diagnostic::{Diagnostic, Report, did_you_mean, nearest};
 use crate::flow::{file, options};
@@ -28,6 +28,7 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Diagnostic>), ConfigError> {
     for file in config.paths_mut() {
         *file = directory.join(&file);
     }
+    check_state_path(&mut config, &mut report);
     Ok((config, report.into_diagnostics()))
 }
 
@@ -50,8 +51,8 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
             .collect());
     }
 
-    const SECTIONS: [&str; 7] = [
-        "device", "flows", "uplink", "outbox", "board", "log", "vars",
+    const SECTIONS: [&str; 8] = [
+        "device", "flows", "uplink", "outbox", "state", "board", "log", "vars",
     ];
     let mut config = Config {
         source: Some(source.clone()),
@@ -103,6 +104,16 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
                     .any(|key| nearest(key.get_ref(), ["path"]).is_some());
                 config.is_identity_wrong |=
                     is_path_wrong || (is_path_misspelt && !table.contains_key("path"));
+            }
+            "state" => {
+                section(&mut config.state, table, name, key.span(), report);
+                let span = |key: &str| table.get(key).map_or(0..0, toml::Spanned::span);
+                config.state_span = span("path");
+                let seconds = config.state.every.0.as_secs_f64();
+                if !(1.0..=86_400.0).contains(&seconds) {
+                    report.error(span("every"), "`every` must be from 1s to 1d", None);
+                    config.state.every = state_every();
+                }
             }
             "board" => {
                 config.is_board_wrong =
@@ -164,6 +175,32 @@ fn board_section(
         None => {}
     }
     is_right
+}
+
+/// Last good copies have the names of flow files, and the outbox is deleted by other rules.
+fn check_state_path(config: &mut Config, report: &mut Report) {
+    let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a.components().eq(b.components()),
+    };
+    let flows = &config.flows.path;
+    let beside_flow = flows.parent().filter(|_| flows.is_file());
+    let taken = [
+        (flows.as_path(), "the flows are"),
+        (beside_flow.unwrap_or(flows), "the flow is"),
+        (config.outbox.path.as_path(), "the outbox is"),
+    ];
+    let found = taken
+        .iter()
+        .find(|(path, _)| same(path, &config.state.path));
+    if let Some((_, whose)) = found {
+        report.error(
+            config.state_span.clone(),
+            format!("`path` of [state] is where {whose}, so nothing is kept over a restart"),
+            Some("give it a directory of its own".into()),
+        );
+        config.is_state_wrong = true;
+    }
 }
 
 fn check_uplink(uplink: &mut Uplink, table: &DeTable<'_>, report: &mut Report) {

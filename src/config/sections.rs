@@ -112,6 +112,34 @@ fn max_size() -> Size {
     Size(256 * 1024 * 1024)
 }
 
+/// What flows remember over a restart.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct State {
+    /// Its directory. Default: `state`.
+    #[serde(default = "state_path")]
+    pub path: PathBuf,
+    /// How often it is written, if it has changed; from `1s` to `1d`. A power cut takes back at most so much of it. Default: `5m`.
+    #[serde(default = "state_every")]
+    pub every: Span,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            path: state_path(),
+            every: state_every(),
+        }
+    }
+}
+
+fn state_path() -> PathBuf {
+    "state".into()
+}
+
+pub(super) fn state_every() -> Span {
+    Span(std::time::Duration::from_secs(5 * 60))
+}
+
 /// The hardware.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Board {

@@ -181,6 +181,51 @@ fn what_is_no_toml_is_said_with_its_place() {
 }
 
 #[test]
+fn the_state_has_a_place_of_its_own_and_an_interval_within_limits() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("tidegate.toml");
+    std::fs::write(directory.path().join("one.toml"), "").expect("written");
+    let check = |text: &str, expected: &[&str]| {
+        std::fs::write(&path, text).expect("written");
+        let (config, problems) = load(&path).expect("read");
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, expected) in problems.iter().zip(expected) {
+            assert!(problem.to_string().contains(expected), "{problem}");
+        }
+        config
+    };
+    let config = check("", &[]);
+    assert_eq!(config.state.path, directory.path().join("state"));
+    assert_eq!(config.state.every.0.as_secs(), 300);
+    let config = check("[state]\nevery = '1s'\npath = 'elsewhere'", &[]);
+    assert_eq!(config.state.every.0.as_secs(), 1);
+    assert!(!config.is_state_wrong);
+    check("[state]\nevery = '1d'", &[]);
+    for every in ["999ms", "86401s"] {
+        let text = format!("[state]\nevery = '{every}'");
+        let config = check(
+            &text,
+            &["tidegate.toml:2:9: error: `every` must be from 1s to 1d"],
+        );
+        assert_eq!(config.state.every.0.as_secs(), 300);
+    }
+    for (text, expected) in [
+        ("[state]\npath = 'flows'", "where the flows are"),
+        (
+            "[state]\npath = 'f/../f/./x'\n[flows]\npath = 'f/../f/x'",
+            "where the flows are",
+        ),
+        (
+            "[state]\npath = '.'\n[flows]\npath = 'one.toml'",
+            "where the flow is",
+        ),
+        ("[state]\npath = './outbox'", "where the outbox is"),
+    ] {
+        assert!(check(text, &[expected]).is_state_wrong);
+    }
+}
+
+#[test]
 fn paths_are_relative_to_the_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("tidegate.toml");

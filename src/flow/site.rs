@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::board::Pin;
 use crate::flow::check::advice::bus_problem;
 use crate::flow::diagnostic::{Diagnostic, Report, Severity, Source};
+use crate::flow::directory::FlowText;
 use crate::flow::links::{self, Ways};
 use crate::flow::{Graph, Variables, check, directory};
 
@@ -32,6 +33,16 @@ pub struct SiteError {
     source: std::io::Error,
 }
 
+impl SiteError {
+    /// The flows at `path` cannot be listed.
+    pub fn of(path: &Path, source: std::io::Error) -> SiteError {
+        SiteError {
+            path: path.into(),
+            source,
+        }
+    }
+}
+
 impl Site {
     /// Reads and checks the flow file at `path`, or all in the directory there. A file that cannot be read is a problem
     /// like those in it.
@@ -48,29 +59,113 @@ impl Site {
         path: &Path,
         variables: impl Fn(&str) -> Variables,
     ) -> Result<(), SiteError> {
-        let files = directory::find(path).map_err(|source| SiteError {
-            path: path.into(),
-            source,
-        })?;
+        let files = directory::find(path).map_err(|source| SiteError::of(path, source))?;
         for file in files {
-            let name = directory::flow_name(&file);
-            let (text, unreadable) = match std::fs::read_to_string(&file) {
-                Ok(text) => (text, None),
-                Err(error) => (String::new(), Some(error)),
-            };
-            let mut report = Report::new(file.display().to_string(), text);
-            let graph = match unreadable {
-                Some(error) => {
-                    let help = (error.kind() == std::io::ErrorKind::InvalidData)
-                        .then(|| "it is not in UTF-8: save it as UTF-8 in your editor".into());
-                    report.error(0..0, format!("the file cannot be read: {error}"), help);
-                    None
-                }
-                None => check(&name, &variables(&name), &mut report),
-            };
-            self.add(graph, report);
+            self.add_file(&directory::read(file), &variables);
         }
         Ok(())
+    }
+
+    /// Checks flow files that have been read.
+    pub fn from_files(files: &[FlowText], variables: impl Fn(&str) -> Variables) -> Site {
+        let mut site = Site::default();
+        for file in files {
+            site.add_file(file, &variables);
+        }
+        site.check_links();
+        site
+    }
+
+    fn add_file(&mut self, file: &FlowText, variables: impl Fn(&str) -> Variables) {
+        let (graph, report) = check_file(file, variables);
+        self.add(graph, report);
+    }
+
+    /// Adds a flow in the place of its file, which is bad. It is not added if it is bad too; that is not told. Says whether it was.
+    pub fn add_copy(&mut self, file: &FlowText, variables: impl Fn(&str) -> Variables) -> bool {
+        let (graph, mut report) = check_file(file, variables);
+        let graph = graph.filter(|graph| self.fits(graph, &mut report));
+        let Some(graph) = graph else { return false };
+        let place = self
+            .flows
+            .partition_point(|flow| **flow.name() < *file.name);
+        self.flows.insert(place, Arc::new(graph));
+        self.sources.insert(place, report.source().clone());
+        true
+    }
+
+    /// The text of a flow that is here.
+    pub fn text_of(&self, flow: &str) -> Option<&str> {
+        let place = self.flows.iter().position(|it| **it.name() == *flow)?;
+        Some(&self.sources[place].text)
+    }
+
+    /// The flows after some of their files have changed: those of `changed` that are good, by themselves and beside the others, and
+    /// otherwise the ones that are here. What runs goes before what is new. `files` is how many there are now.
+    pub fn renewed(
+        &self,
+        changed: &[FlowText],
+        files: usize,
+        variables: impl Fn(&str) -> Variables,
+    ) -> Renewed {
+        let mut diagnostics = Vec::new();
+        let mut candidates = Vec::new();
+        for file in changed {
+            let (graph, report) = check_file(file, &variables);
+            match graph {
+                Some(graph) => candidates.push((Arc::new(graph), report)),
+                None => diagnostics.extend(report.into_diagnostics()),
+            }
+        }
+        // One that does not fit stays as it is, and then another one may not fit.
+        let (mut site, news) = loop {
+            match self.with(&candidates) {
+                Ok(found) => break found,
+                Err((misfit, of_misfit)) => {
+                    candidates.remove(misfit);
+                    diagnostics.extend(of_misfit);
+                }
+            }
+        };
+        site.files = files;
+        site.check_links();
+        diagnostics.append(&mut site.diagnostics);
+        site.diagnostics = diagnostics;
+        Renewed { site, news }
+    }
+
+    /// The flows that are here with candidates in the place of those of their names; or the first one that does not fit, and why.
+    fn with(
+        &self,
+        candidates: &[(Arc<Graph>, Report)],
+    ) -> Result<(Site, Vec<Arc<Graph>>), (usize, Vec<Diagnostic>)> {
+        let is_replaced = |flow: &Arc<Graph>| {
+            let mut names = candidates.iter().map(|(graph, _)| graph.name());
+            names.any(|name| name == flow.name())
+        };
+        let mut site = Site::default();
+        for (flow, source) in self.flows.iter().zip(&self.sources) {
+            if !is_replaced(flow) {
+                site.flows.push(flow.clone());
+                site.sources.push(source.clone());
+            }
+        }
+        let mut news = Vec::new();
+        for (place, (graph, of_graph)) in candidates.iter().enumerate() {
+            let mut report = Report::over(of_graph.source().clone());
+            report.diagnostics.clone_from(&of_graph.diagnostics);
+            if !site.fits(graph, &mut report) {
+                return Err((place, report.into_diagnostics()));
+            }
+            site.flows.push(graph.clone());
+            site.sources.push(of_graph.source().clone());
+            site.diagnostics.extend(report.into_diagnostics());
+            news.push(graph.clone());
+        }
+        let mut flows: Vec<_> = site.flows.into_iter().zip(site.sources).collect();
+        flows.sort_by(|(a, _), (b, _)| a.name().cmp(b.name()));
+        (site.flows, site.sources) = flows.into_iter().unzip();
+        Ok((site, news))
     }
 
     /// Checks flows given by name and text.
@@ -175,6 +270,35 @@ impl Site {
             Some((span, pin, other))
         })
     }
+}
+
+/// What comes of changed files.
+#[derive(Debug)]
+pub struct Renewed {
+    /// All flows, and what is wrong with the changed files.
+    pub site: Site,
+    /// Those that are new, or others than before.
+    pub news: Vec<Arc<Graph>>,
+}
+
+fn check_file(file: &FlowText, variables: impl Fn(&str) -> Variables) -> (Option<Graph>, Report) {
+    let text = file.text.as_ref().map_or("", String::as_str);
+    let mut report = Report::new(file.path.display().to_string(), text);
+    let graph = match &file.text {
+        Ok(_) => check(&file.name, &variables(&file.name), &mut report),
+        Err(error) => {
+            let help = match error.kind() {
+                std::io::ErrorKind::InvalidData => {
+                    Some("it is not in UTF-8: save it as UTF-8 in your editor".into())
+                }
+                std::io::ErrorKind::NotFound => Some("it is a link that leads nowhere".into()),
+                _ => None,
+            };
+            report.error(0..0, format!("the file cannot be read: {error}"), help);
+            None
+        }
+    };
+    (graph, report)
 }
 
 #[cfg(test)]
@@ -311,6 +435,132 @@ mod tests {
         assert_eq!(site.diagnostics, []);
         site.check_links();
         assert_eq!(site.diagnostics.len(), 1);
+    }
+
+    /// Which flows are new after files have changed, and what is told. Texts are by name.
+    fn renew(
+        before: &[(&str, &str)],
+        changed: &[(&str, &str)],
+    ) -> (Site, Vec<String>, Vec<String>) {
+        let site = Site::from_texts(before.iter().copied(), |_| Variables::default());
+        assert_eq!(site.flows.len(), before.len(), "{:?}", site.diagnostics);
+        let changed: Vec<FlowText> = changed
+            .iter()
+            .map(|(name, text)| FlowText {
+                path: format!("{name}.toml").into(),
+                name: (*name).into(),
+                text: Ok((*text).into()),
+            })
+            .collect();
+        let renewed = site.renewed(&changed, before.len(), |_| Variables::default());
+        let news = renewed.news.iter().map(|flow| flow.name().to_string());
+        let told = renewed.site.diagnostics.iter().map(ToString::to_string);
+        let (news, told) = (news.collect(), told.collect());
+        (renewed.site, news, told)
+    }
+
+    fn reads(pin: u8) -> String {
+        format!(
+            "[nodes.door]\ntype = 'gpio in'\npin = {pin}\n[nodes.show]\ntype = 'debug'\nfrom = 'door'\n"
+        )
+    }
+
+    #[test]
+    fn what_is_good_is_renewed_and_what_is_bad_stays() {
+        let before = [("a", &*reads(2)), ("b", &*reads(3)), ("c", &*reads(4))];
+        let (site, news, told) = renew(
+            &before,
+            &[
+                ("a", "[nodes.x]\ntype = 'debgu'"),
+                ("c", &reads(5)),
+                ("d", &reads(6)),
+            ],
+        );
+        assert_eq!(news, ["c", "d"]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("a.toml:2:8: error"), "{told:?}");
+        let names: Vec<_> = site
+            .flows
+            .iter()
+            .map(|flow| flow.name().to_string())
+            .collect();
+        assert_eq!(names, ["a", "b", "c", "d"]);
+        assert_eq!(site.text_of("a"), Some(&*reads(2)));
+        assert_eq!(site.text_of("c"), Some(&*reads(5)));
+    }
+
+    #[test]
+    fn pins_can_be_exchanged_and_what_runs_keeps_its_own() {
+        let before = [("a", &*reads(2)), ("b", &*reads(3))];
+        let check = |changed: &[(&str, &str)], news: &[&str], told: &[&str]| {
+            let (site, found, said) = renew(&before, changed);
+            assert_eq!(found, news, "{said:?}");
+            assert_eq!(said.len(), told.len(), "{said:?}");
+            for (said, told) in said.iter().zip(told) {
+                assert!(said.contains(told), "{said}");
+            }
+            assert!(site.flows.len() >= 2);
+        };
+        check(&[("a", &reads(3)), ("b", &reads(2))], &["a", "b"], &[]);
+        // The first by name would win at a start; here `b` has it.
+        check(
+            &[("a", &reads(3))],
+            &[],
+            &["a.toml:1:8: error: GPIO3 is used by flow `b` already"],
+        );
+        // `b` does not let go of it, for its file is bad; and then `c` may not have what `a` keeps.
+        check(
+            &[("a", &reads(3)), ("b", "x"), ("c", &reads(2))],
+            &[],
+            &[
+                "b.toml",
+                "GPIO3 is used by flow `b`",
+                "GPIO2 is used by flow `a`",
+            ],
+        );
+        // Two new ones: the first has it.
+        check(
+            &[("c", &reads(7)), ("d", &reads(7))],
+            &["c"],
+            &["d.toml:1:8: error: GPIO7 is used by flow `c`"],
+        );
+    }
+
+    #[test]
+    fn a_copy_takes_the_place_of_a_bad_file_if_it_fits() {
+        let texts = [("a", "x"), ("b", &*reads(3)), ("c", "x")];
+        let mut site = Site::from_texts(texts, |_| Variables::default());
+        let mut add = |name: &str, text: &str| {
+            let copy = FlowText {
+                path: name.into(),
+                name: name.into(),
+                text: Ok(text.into()),
+            };
+            site.add_copy(&copy, |_| Variables::default())
+        };
+        assert!(!add("a", &reads(3)), "the pin is taken");
+        assert!(!add("a", "y"));
+        assert!(add("a", &reads(2)));
+        assert!(add("c", &reads(4)));
+        let names: Vec<_> = site
+            .flows
+            .iter()
+            .map(|flow| flow.name().to_string())
+            .collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(site.text_of("c"), Some(&*reads(4)));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_a_flow_that_cannot_be_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::os::unix::fs::symlink("nowhere", directory.path().join("a.toml")).expect("made");
+        std::os::unix::fs::symlink("nowhere", directory.path().join(".#b.toml")).expect("made");
+        std::fs::create_dir(directory.path().join("c.toml")).expect("made");
+        let site = Site::load(directory.path(), |_| Variables::default()).expect("it can be read");
+        assert_eq!((site.files, site.diagnostics.len()), (1, 1));
+        let told = site.diagnostics[0].to_string();
+        assert!(told.contains("a link that leads nowhere"), "{told}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The one clock that messages, windows, the outbox and the uplink go by.
 //!
-//! Terms: *monotonic* is the time since this process started, which never steps; *live time* is the wall-clock time that
+//! Terms: *monotonic* time never steps; it began at some start of this device, and goes on over those since as far as that is known
+//! ([`Clock::resume`]), so that no deadline of a flow has to be converted. *Live time* is the wall-clock time that
 //! messages are stamped with. Live time is the monotonic time plus an offset, so that it does not jump about with the
 //! wall clock: see [`Clock::reanchor`].
 
@@ -13,7 +14,7 @@ use crate::message::Timestamp;
 /// One reading of the clock. Everything that is pure gets the time as one of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Monotonic time since the start.
+    /// Monotonic time, from when it began.
     pub mono: Duration,
     /// Live time.
     pub wall: Timestamp,
@@ -38,6 +39,8 @@ impl Now {
 #[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
+    /// Monotonic time at `start`.
+    began: Duration,
     /// Live time minus monotonic time, in nanoseconds.
     offset: Arc<AtomicI64>,
 }
@@ -54,16 +57,33 @@ pub enum Reanchor {
 }
 
 impl Clock {
-    /// A clock whose live time is the wall clock's now.
+    /// A clock whose live time is the wall clock's now, and whose monotonic time begins.
     pub fn start() -> Clock {
+        Clock::starting_at(system_time(), Duration::ZERO)
+    }
+
+    /// The same, but monotonic time goes on from the latest of these moments, as far as the wall clock says that time has passed since.
+    /// Where it is not set yet, the time in which the device was off does not count.
+    pub fn resume(moments: impl IntoIterator<Item = Now>) -> Clock {
+        let system = system_time();
+        let latest = moments.into_iter().max_by_key(|now| now.mono);
+        let began = latest.map_or(Duration::ZERO, |latest| mono_after(latest, system));
+        Clock::starting_at(system, began)
+    }
+
+    fn starting_at(system: Timestamp, began: Duration) -> Clock {
+        let since_began = i64::try_from(began.as_nanos()).unwrap_or(i64::MAX);
         Clock {
             start: Instant::now(),
-            offset: Arc::new(AtomicI64::new(system_time().as_nanos())),
+            began,
+            offset: Arc::new(AtomicI64::new(
+                system.as_nanos().saturating_sub(since_began),
+            )),
         }
     }
 
     pub fn now(&self) -> Now {
-        let mono = self.start.elapsed();
+        let mono = self.began + self.start.elapsed();
         Now {
             mono,
             wall: Timestamp::from_nanos(self.offset.load(Ordering::Relaxed)).saturating_add(mono),
@@ -91,6 +111,15 @@ impl Clock {
     }
 }
 
+/// Monotonic time goes on to at most this. More than that was never measured: the wall clock was wrong once, or a file is.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// Monotonic time at a wall-clock time after a moment.
+fn mono_after(moment: Now, system: Timestamp) -> Duration {
+    let passed = system.saturating_since(moment.wall);
+    moment.mono.saturating_add(passed).min(LONGEST)
+}
+
 fn system_time() -> Timestamp {
     Timestamp::default().saturating_add(
         SystemTime::now()
@@ -102,6 +131,50 @@ fn system_time() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn monotonic_time_goes_on_by_what_the_wall_clock_says_has_passed() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let check = |mono: u64, wall: i64, system: i64, expected: u64| {
+            let moment = Now {
+                mono: Duration::from_secs(mono),
+                wall: at(wall),
+            };
+            let found = mono_after(moment, at(system));
+            assert_eq!(found, Duration::from_secs(expected), "{moment:?} {system}");
+        };
+        check(100, 1_000, 1_000, 100);
+        check(100, 1_000, 1_060, 160);
+        // The clock is not set yet.
+        check(100, 1_000, 0, 100);
+        check(u64::MAX, 1_000, 2_000, LONGEST.as_secs());
+        check(100, i64::MIN / 1000, 2_000_000_000, LONGEST.as_secs());
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_the_latest_moment_and_its_live_time_is_the_wall_clock_s() {
+        let second = Duration::from_secs(1);
+        let system = system_time();
+        let moment = |mono: u32| Now {
+            mono: second * mono,
+            wall: system,
+        };
+        let clock = Clock::resume([moment(500), moment(7_000), moment(20)]);
+        let now = clock.now();
+        assert!(
+            now.mono >= second * 7_000 && now.mono < second * 7_060,
+            "{now:?}"
+        );
+        assert!(now.wall.saturating_since(system) < second * 60, "{now:?}");
+        assert!(now.wall >= system, "{now:?}");
+        assert!(Clock::resume([]).now().mono < second * 60);
+        // To the end of what can be counted.
+        let clock = Clock::resume([Now {
+            mono: Duration::MAX,
+            wall: Timestamp::from_nanos(i64::MIN),
+        }]);
+        assert!(clock.now().wall.saturating_since(system) < second * 60);
+    }
 
     #[test]
     fn live_time_follows_the_wall_clock_forwards_and_never_back() {

@@ -23,6 +23,10 @@ pub struct Counters {
     pub missed: Counter,
     /// Errors of the board when a pin was driven.
     pub output_errors: Counter,
+    /// What was written to the state directory, in bytes: what flows remember, and their last good copies.
+    pub state_bytes: Counter,
+    /// Times that something could not be written there.
+    pub state_errors: Counter,
 }
 
 /// One counter.

@@ -53,10 +53,26 @@ pub enum Event {
 }
 
 impl Event {
-    fn to(&self) -> Address {
+    /// Whom it is for.
+    pub(super) fn to(&self) -> Address {
         match self {
             Event::Input { to, .. } | Event::Messages { to, .. } => *to,
         }
+    }
+
+    /// The same for another node.
+    pub(super) fn redirected(mut self, there: Address) -> Event {
+        match &mut self {
+            Event::Input { to, .. } => *to = there,
+            Event::Messages { to, messages } => {
+                *to = there;
+                // What comes through a link has the `link in` itself as its source.
+                for message in messages {
+                    message.source = there.node;
+                }
+            }
+        }
+        self
     }
 }
 
@@ -377,12 +393,6 @@ impl Engine {
         if let Some(slot) = flow.slots.get_mut(usize::from(node.node.0)) {
             slot.is_tapped = is_on;
         }
-    }
-
-    /// Whether what a node sends is shown.
-    pub(super) fn is_tapped(&self, node: Address) -> bool {
-        self.there(node.flow)
-            .is_some_and(|flow| flow.taps.contains(&node.node))
     }
 
     /// Takes back the wake-up that a node has asked for: it rests until a message comes to it.

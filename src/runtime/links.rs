@@ -19,10 +19,14 @@ use crate::runtime::node::{Address, Input};
 const LINKED: usize = 8_192;
 
 /// A message in a link queue, and the `link in` that it is for.
+#[derive(Debug)]
 pub(super) struct Linked {
-    to: Address,
-    message: Message,
+    pub(super) to: Address,
+    pub(super) message: Message,
 }
+
+/// The `link in` nodes of each link that one engine has.
+pub(super) type Ends = HashMap<Text, Vec<Address>>;
 
 impl From<Linked> for Event {
     fn from(linked: Linked) -> Event {
@@ -38,8 +42,7 @@ impl From<Linked> for Event {
 pub(super) struct LinkQueue {
     /// What messages to the user call the engine.
     engine: &'static str,
-    /// The `link in` nodes of each link.
-    ends: Arc<HashMap<Text, Vec<Address>>>,
+    ends: Arc<Ends>,
     queue: Sender<Linked>,
 }
 
@@ -56,21 +59,31 @@ pub(super) struct LinkError {
 impl LinkQueue {
     /// The link queue of an engine that has these flows.
     pub(super) fn new(engine: &'static str, flows: &[Arc<Graph>]) -> (LinkQueue, Receiver<Linked>) {
-        let mut ends = HashMap::<Text, Vec<Address>>::new();
-        for (flow, graph) in (0..).zip(flows) {
-            for (node, link) in graph.links() {
-                if let Link::In(name) = link {
-                    ends.entry(name).or_default().push(Address { flow, node });
-                }
-            }
-        }
+        let flows = flows.iter().map(Arc::as_ref);
+        LinkQueue::with_ends(engine, Arc::new(ends((0..).zip(flows))))
+    }
+
+    pub(super) fn with_ends(
+        engine: &'static str,
+        ends: Arc<Ends>,
+    ) -> (LinkQueue, Receiver<Linked>) {
         let (queue, receiver) = bounded(LINKED);
         let queue = LinkQueue {
             engine,
-            ends: Arc::new(ends),
+            ends,
             queue,
         };
         (queue, receiver)
+    }
+
+    /// From now on the engine has these.
+    pub(super) fn lead_to(&mut self, ends: Arc<Ends>) {
+        self.ends = ends;
+    }
+
+    /// Hands on what came to the wrong engine. Says whether there was room.
+    pub(super) fn hand_on(&self, to: Address, message: Message) -> bool {
+        self.queue.try_send(Linked { to, message }).is_ok()
     }
 
     /// Sends a copy to each `link in` of the link that the engine has.
@@ -97,6 +110,19 @@ impl LinkQueue {
             dropped,
         })
     }
+}
+
+/// The `link in` nodes of an engine's flows, by their places.
+pub(super) fn ends<'a>(flows: impl IntoIterator<Item = (u32, &'a Graph)>) -> Ends {
+    let mut ends = Ends::new();
+    for (flow, graph) in flows {
+        for (node, link) in graph.links() {
+            if let Link::In(name) = link {
+                ends.entry(name).or_default().push(Address { flow, node });
+            }
+        }
+    }
+    ends
 }
 
 /// What a `link out` that was failing hears when its link takes a message again.

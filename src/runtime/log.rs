@@ -3,7 +3,7 @@
 //! A sensor that is unplugged fails ten times a second; the log gets the first of it and then one line every
 //! [`REPEAT_AFTER`] with the number of what was left out. Nothing is left out of the counters.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ const DEBUG_AFTER: Duration = Duration::from_secs(1);
 
 /// Writes for the flows of one engine.
 pub(super) struct FlowLog {
-    flows: Vec<Arc<Graph>>,
+    /// By their places.
+    flows: BTreeMap<u32, Arc<Graph>>,
     limits: HashMap<Origin, Limit>,
 }
 
@@ -61,23 +62,43 @@ impl Limit {
 }
 
 impl FlowLog {
-    pub(super) fn new(flows: &[Arc<Graph>]) -> FlowLog {
+    pub(super) fn new(flows: &BTreeMap<u32, Arc<Graph>>) -> FlowLog {
         FlowLog {
-            flows: flows.to_vec(),
+            flows: flows.clone(),
             limits: HashMap::new(),
         }
     }
 
+    /// From now on these are there.
+    pub(super) fn set_flows(&mut self, flows: &BTreeMap<u32, Arc<Graph>>) {
+        self.flows.clone_from(flows);
+        self.limits.retain(|origin, _| match origin {
+            Origin::Node(node) | Origin::Debug(node) => flows.contains_key(&node.flow),
+            Origin::Pin(_) => true,
+        });
+    }
+
     /// `flow/node`.
     pub(super) fn place(&self, address: Address) -> String {
-        let flow = &self.flows[address.flow as usize];
-        format!("{}/{}", flow.name(), flow.node_name(address.node))
+        let (flow, node) = self.names(address);
+        format!("{flow}/{node}")
     }
 
     /// The length of `flow/node`, without making it.
     pub(super) fn place_len(&self, address: Address) -> usize {
-        let flow = &self.flows[address.flow as usize];
-        flow.name().len() + 1 + flow.node_name(address.node).len()
+        let (flow, node) = self.names(address);
+        flow.len() + 1 + node.len()
+    }
+
+    fn names(&self, address: Address) -> (&str, &str) {
+        match self.flows.get(&address.flow) {
+            Some(flow) => (flow.name(), flow.node_name(address.node)),
+            None => ("", ""),
+        }
+    }
+
+    fn flow_name(&self, flow: u32) -> &str {
+        self.flows.get(&flow).map_or("", |flow| flow.name())
     }
 
     pub(super) fn failed(&mut self, now: Now, from: Address, reason: &str) {
@@ -117,7 +138,7 @@ impl FlowLog {
                 .admit(now, DEBUG_AFTER, DEBUG_BURST)
         {
             let (topic, time) = (&*message.topic, message.time);
-            let flow = &**self.flows[from.flow as usize].name();
+            let flow = self.flow_name(from.flow);
             tracing::info!(target: "tidegate::debug", topic, %time, flow, "{label}: {}{}", message.payload, left_out_words(left_out));
         }
     }
@@ -125,7 +146,7 @@ impl FlowLog {
     pub(super) fn stopped(&self, flow: u32, node: Option<NodeId>, panic: &str, again_in: Duration) {
         let place = match node {
             Some(node) => self.place(Address { flow, node }),
-            None => self.flows[flow as usize].name().to_string(),
+            None => self.flow_name(flow).to_owned(),
         };
         tracing::error!(
             node = place,
@@ -134,10 +155,7 @@ impl FlowLog {
     }
 
     pub(super) fn restarted(&self, flow: u32) {
-        tracing::info!(
-            flow = &**self.flows[flow as usize].name(),
-            "the flow runs again"
-        );
+        tracing::info!(flow = self.flow_name(flow), "the flow runs again");
     }
 }
 

@@ -125,6 +125,12 @@ impl Checkpoint {
         self.nodes == other.nodes
     }
 
+    /// Whether there is nothing in it to go on from.
+    pub fn is_empty(&self) -> bool {
+        let mut nodes = self.nodes.values();
+        nodes.all(|node| node.state.is_none() && !node.is_failing)
+    }
+
     /// As bytes for a file.
     pub fn to_bytes(&self) -> Vec<u8> {
         rmp_serde::to_vec_named(self).expect("a checkpoint always has a form")

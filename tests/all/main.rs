@@ -10,6 +10,8 @@
 //! * `run`: start, stop, settings, logs, and who may ask a running process
 //! * `systemd`: what systemd is told
 //! * `tap`: a look at the wires of a running process
+//! * `reload`: flow files that change meanwhile
+//! * `state`: what flows remember, over a stop, a kill, and whatever happens to the state directory
 //! * `power`: SIGKILL, again and again; no accepted record is lost
 //! * `link`: brokers that come late, and links that go silent
 //! * `refusals`: certificates that are not right, said in words, and put right without a restart
@@ -33,8 +35,10 @@ mod link;
 mod nodes;
 mod power;
 mod refusals;
+mod reload;
 mod replay;
 mod run;
+mod state;
 mod support;
 mod systemd;
 mod tap;

@@ -142,6 +142,10 @@ impl Board for Simulated {
         Ok(self.parts.arm(pin, pull, edges, self.now))
     }
 
+    fn close_input(&mut self, pin: Pin) {
+        self.parts.armed.remove(&pin);
+    }
+
     fn sensor(&mut self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {
         self.parts.sensor(spec)
     }
@@ -150,6 +154,11 @@ impl Board for Simulated {
 const NAME: &str = "simulated";
 
 impl Parts {
+    /// The cold store begins now.
+    fn begin(&self, now: Now) {
+        self.store.lock().begin(now.mono);
+    }
+
     fn drive(&self, pin: Pin, drive: Drive, now: Now) {
         if self.cooling_pin == Some(pin) {
             self.store.lock().set_cooling(drive.duty(), now.mono);

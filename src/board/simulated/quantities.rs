@@ -72,6 +72,10 @@ impl ColdStore {
     const COOLS_TO_DEGC: f64 = -2.0;
     const COOLS_IN_S: f64 = 20.0;
 
+    pub(super) fn begin(&mut self, mono: Duration) {
+        self.since = mono;
+    }
+
     pub(super) fn set_cooling(&mut self, duty: f64, mono: Duration) {
         self.degc = self.degc_at(mono);
         self.since = self.since.max(mono);

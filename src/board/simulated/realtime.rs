@@ -37,6 +37,7 @@ impl RealTime {
     pub fn start(board: Simulated, clock: &Clock) -> Result<RealTime, BoardError> {
         const THREAD: &str = "simulated-edges";
         let outputs = board.outputs();
+        board.parts.begin(clock.now());
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 parts: board.parts,
@@ -87,6 +88,10 @@ impl Board for RealTime {
         };
         self.shared.changed.notify_one();
         Ok(level)
+    }
+
+    fn close_input(&mut self, pin: Pin) {
+        self.shared.lock().parts.armed.remove(&pin);
     }
 
     fn sensor(&mut self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {

@@ -309,6 +309,7 @@ fn start_device(
         outbox: Some(config.outbox_settings()),
         uplink: config.uplink_settings(),
         clock: clock.clone(),
+        state: None,
     })?;
     Ok((device, outputs))
 }

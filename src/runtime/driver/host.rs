@@ -6,21 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 
+use super::changes::Request;
 use super::inputs::ArmedInput;
 use super::sensors::Readers;
+use super::states::StateQueue;
 use super::taps::{Watcher, Watchers};
+use super::wiring::Side;
 use super::{LateOutbox, Stopped, chain};
 use crate::board::{Board, Drive, Pin};
 use crate::flow::Graph;
 use crate::outbox::{Draft, RecordId};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::Counters;
-use crate::runtime::engine::{Engine, Event};
+use crate::runtime::engine::{Engine, Event, Whereabouts};
 use crate::runtime::links::{self, LinkQueue, Linked};
 use crate::runtime::log::FlowLog;
 use crate::runtime::node::{Address, Effect, Effects, Input};
+use crate::runtime::state::Checkpoint;
 use crate::uplink::wire;
 
 /// Edges, readings, messages from links and wake-ups that are handled before edges get their turn again.
@@ -29,10 +33,19 @@ const SLICE: usize = 64;
 const BEAT: Duration = Duration::from_secs(1);
 /// What is kept for an outbox that is not there yet.
 const DRAFTS: usize = 10_000;
+/// An engine thread that fails again within this time may fail because of what its flows remember.
+const FAILS_AGAIN: Duration = Duration::from_secs(60);
 
 /// An engine thread's own: everything that effects reach.
 pub(super) struct Host {
-    pub(super) flows: Vec<Arc<Graph>>,
+    pub(super) side: Side,
+    /// By their places in the engine.
+    pub(super) flows: BTreeMap<u32, Arc<Graph>>,
+    /// What flows remembered last, by their places: they go on from it if this thread has to start them again.
+    pub(super) kept: BTreeMap<u32, Arc<Checkpoint>>,
+    /// How many places of the engine are taken, or were.
+    pub(super) places: u32,
+    pub(super) rounds: Rounds,
     pub(super) device: String,
     pub(super) clock: Clock,
     pub(super) outbox: LateOutbox,
@@ -43,9 +56,15 @@ pub(super) struct Host {
     pub(super) inputs: Vec<ArmedInput>,
     pub(super) readers: Readers,
     pub(super) inbox: Inbox,
+    /// Messages from links that were taken out of the queue, and come before those in it.
+    pub(super) backlog: VecDeque<Event>,
+    /// The ways into both engines.
+    pub(super) ways: [Ways; 2],
     /// The ways to the `link in` nodes of all engines.
     pub(super) links: [LinkQueue; 2],
     pub(super) watchers: Watchers,
+    /// Empty between events; it keeps its memory.
+    pub(super) effects: Effects,
     /// What goes to the outbox at the end of a turn.
     pub(super) drafts: VecDeque<Draft>,
     /// What outputs are to be driven with and the board has not taken.
@@ -62,13 +81,50 @@ pub(super) struct Inbox {
     pub(super) linked: Receiver<Linked>,
     /// Those who want to watch a node.
     pub(super) watchers: Receiver<Watcher>,
+    /// Changes of flows.
+    pub(super) requests: Receiver<Request>,
     /// Ends when the thread is to stop.
     pub(super) stop: Receiver<std::convert::Infallible>,
+}
+
+/// The ways into an engine.
+#[derive(Clone)]
+pub(super) struct Ways {
+    pub(super) edges: Sender<Event>,
+    pub(super) readings: Sender<Event>,
+}
+
+/// When the flows are asked what they remember: one in a turn, all of them at each interval.
+pub(super) struct Rounds {
+    every: Duration,
+    /// Who writes it; else it is for a flow that panics only.
+    queue: Option<StateQueue>,
+    next: Duration,
+    /// Flows whose turn is still to come, by their places.
+    left: Vec<u32>,
+}
+
+impl Rounds {
+    pub(super) fn new(every: Duration, queue: Option<StateQueue>, clock: &Clock) -> Rounds {
+        Rounds {
+            every,
+            queue,
+            next: clock.now().mono.saturating_add(every),
+            left: Vec::new(),
+        }
+    }
+
+    fn put(&self, checkpoint: Arc<Checkpoint>) {
+        if let Some(queue) = &self.queue {
+            queue.put(checkpoint);
+        }
+    }
 }
 
 impl Host {
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) -> Stopped {
+        let mut failed_at: Option<Duration> = None;
         // Panics in nodes are the engine's business. This is for all the rest: outputs must go safe whatever happens.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
             self.counters.panics.add(1);
@@ -77,6 +133,11 @@ impl Host {
                 "an engine thread failed ({reason}); its outputs go safe, all its flows start again in {BEAT:?}"
             );
             self.drive_all_safe();
+            let now = self.clock.now().mono;
+            if failed_at.is_some_and(|at| now.saturating_sub(at) < FAILS_AGAIN) {
+                self.kept.clear();
+            }
+            failed_at = Some(now);
             if self.inbox.stop.recv_timeout(BEAT) == Err(RecvTimeoutError::Disconnected) {
                 break;
             }
@@ -84,7 +145,7 @@ impl Host {
         // A second time for those that the board did not take.
         self.retry_unmet();
         self.hand_over_drafts();
-        let left = self.inbox.linked.len() as u64;
+        let left = (self.inbox.linked.len() + self.backlog.len()) as u64;
         self.counters.links_dropped.add(left);
         Stopped {
             outputs_are_safe: self.unmet.is_empty(),
@@ -95,83 +156,174 @@ impl Host {
     fn serve(&mut self) {
         let mut engine = Engine::new(&self.device);
         self.missed = 0;
+        self.start_flows(&mut engine);
         let mut effects = Effects::new();
-        for flow in self.flows.clone() {
-            let flow = engine.add(flow, self.clock.now(), &mut effects);
-            self.watchers.tap_flow(flow, &mut engine);
-            self.perform(&mut engine, &mut effects);
-        }
         let mut turn = Vec::with_capacity(2 * SLICE);
-        let mut next_beat = BEAT;
+        let mut next_beat = self.clock.now().mono + BEAT;
         loop {
             self.hand_over_drafts();
-            let goes_on = self.wait(&mut engine, &mut turn);
-            if !goes_on {
+            let Some(request) = self.wait(&mut engine, &mut turn) else {
                 break;
-            }
+            };
             self.beats.fetch_add(1, Ordering::Relaxed);
             for event in turn.drain(..) {
-                self.count_reading(&event);
-                engine.handle(self.clock.now(), event, &mut effects);
-                self.perform(&mut engine, &mut effects);
+                self.handle(event, &mut engine);
+            }
+            if let Some(request) = request {
+                self.serve_request(request, &mut engine);
             }
             engine.wake(self.clock.now(), SLICE, &mut effects);
             self.perform(&mut engine, &mut effects);
+            self.checkpoint_one(&mut engine);
             if self.clock.now().mono >= next_beat {
                 next_beat = self.clock.now().mono + BEAT;
                 self.beat(&mut engine);
             }
         }
-        engine.stop(&mut effects);
+        // Outputs first: to say what is remembered takes its time.
+        engine.make_safe(&mut effects);
         self.perform(&mut engine, &mut effects);
+        for place in self.flows.keys() {
+            if let Some(checkpoint) = engine.checkpoint(*place, self.clock.now()) {
+                self.rounds.put(checkpoint);
+            }
+        }
     }
 
-    /// Waits until something comes or the next wake-up is due, and takes a slice of it, edges first. Says whether to go on.
-    fn wait(&mut self, engine: &mut Engine, turn: &mut Vec<Event>) -> bool {
+    /// Starts all flows at their places: those that remember something go on from it.
+    fn start_flows(&mut self, engine: &mut Engine) {
+        let mut effects = Effects::new();
+        for (place, graph) in self.flows.clone() {
+            engine.skip_to(place);
+            let now = self.clock.now();
+            let flow = match self.kept.get(&place) {
+                Some(kept) => engine.add_restored(graph, kept.clone(), now, &mut effects),
+                None => engine.add(graph, now, &mut effects),
+            };
+            self.watchers.tap_flow(flow, engine);
+            self.perform(engine, &mut effects);
+        }
+        // What still comes for flows that were there must not reach others.
+        engine.skip_to(self.places);
+    }
+
+    /// Handles one event and all that follows.
+    pub(super) fn handle(&mut self, event: Event, engine: &mut Engine) {
+        match engine.locate(event.to()) {
+            Whereabouts::Here(to) => self.count_reading(to, &event),
+            Whereabouts::Elsewhere(there) => return self.hand_on(event.redirected(there)),
+            // The engine counts it.
+            Whereabouts::Gone => {}
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        engine.handle(self.clock.now(), event, &mut effects);
+        self.perform(engine, &mut effects);
+        self.effects = effects;
+    }
+
+    /// Sends on what came for a flow that is in the other engine now.
+    fn hand_on(&self, event: Event) {
+        let (ways, links) = {
+            let other = self.side.other().index();
+            (&self.ways[other], &self.links[other])
+        };
+        match event {
+            Event::Input {
+                input: Input::Edge { .. },
+                ..
+            } => {
+                if ways.edges.try_send(event).is_err() {
+                    self.counters.edges_dropped.add(1);
+                }
+            }
+            Event::Input { .. } => {
+                if ways.readings.try_send(event).is_err() {
+                    self.counters.missed.add(1);
+                }
+            }
+            Event::Messages { to, messages } => {
+                for message in messages {
+                    if !links.hand_on(to, message) {
+                        self.counters.links_dropped.add(1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles all that was taken out of the link queue.
+    pub(super) fn settle_backlog(&mut self, engine: &mut Engine) {
+        while let Some(event) = self.backlog.pop_front() {
+            self.handle(event, engine);
+        }
+    }
+
+    /// Asks one flow what it remembers, if it is time.
+    fn checkpoint_one(&mut self, engine: &mut Engine) {
+        let now = self.clock.now();
+        if now.mono >= self.rounds.next {
+            self.rounds.next = now.mono.saturating_add(self.rounds.every);
+            self.rounds.left = self.flows.keys().copied().collect();
+        }
+        let Some(place) = self.rounds.left.pop() else {
+            return;
+        };
+        if let Some(checkpoint) = engine.checkpoint(place, now) {
+            self.kept.insert(place, checkpoint.clone());
+            self.rounds.put(checkpoint);
+        }
+    }
+
+    /// How long there may be nothing to do.
+    fn patience(&self, engine: &Engine) -> Duration {
+        if !self.backlog.is_empty() || !self.rounds.left.is_empty() {
+            return Duration::ZERO;
+        }
+        let next = engine.next_wake().into_iter().chain([self.rounds.next]);
+        let now = self.clock.now().mono;
+        let waits = next.map(|mono| mono.saturating_sub(now));
+        waits.fold(BEAT, Duration::min)
+    }
+
+    /// Waits until something comes or the next wake-up is due, and takes a slice of it, edges first, and a change of flows; none when
+    /// it is to stop.
+    fn wait(&mut self, engine: &mut Engine, turn: &mut Vec<Event>) -> Option<Option<Request>> {
+        let patience = self.patience(engine);
         let Inbox {
             edges,
             readings,
             linked,
             watchers,
+            requests,
             stop,
         } = &self.inbox;
-        let until_wake = engine
-            .next_wake()
-            .map_or(BEAT, |mono| mono.saturating_sub(self.clock.now().mono))
-            .min(BEAT);
-        // A sender that is gone (no inputs, no sensors) would make its side ready for ever.
-        let (no_edges, no_readings) = (never(), never());
-        let edges = if self.inputs.is_empty() {
-            &no_edges
-        } else {
-            edges
-        };
-        let readings = if self.readers.is_empty() {
-            &no_readings
-        } else {
-            readings
-        };
         let mut first_reading = None;
         let mut first_linked = None;
+        let mut request = None;
         select! {
-            recv(stop) -> _ => return false,
+            recv(stop) -> _ => return None,
             recv(edges) -> edge => turn.extend(edge),
             recv(readings) -> reading => first_reading = reading.ok(),
             recv(linked) -> message => first_linked = message.ok(),
+            recv(requests) -> wanted => request = wanted.ok(),
             recv(watchers) -> watcher => {
                 if let Ok(watcher) = watcher {
                     self.watchers.add(watcher, engine);
                 }
             }
-            default(until_wake) => {}
+            default(patience) => {}
         }
         turn.extend(edges.try_iter().take(SLICE));
         turn.extend(self.inputs.iter().filter_map(ArmedInput::level_if_missed));
         turn.extend(first_reading);
         turn.extend(readings.try_iter().take(SLICE));
-        turn.extend(first_linked.map(Event::from));
-        turn.extend(linked.try_iter().take(SLICE).map(Event::from));
-        true
+        self.backlog.extend(first_linked.map(Event::from));
+        let room = SLICE.saturating_sub(self.backlog.len());
+        self.backlog
+            .extend(linked.try_iter().take(room).map(Event::from));
+        let slice = self.backlog.len().min(SLICE);
+        turn.extend(self.backlog.drain(..slice));
+        Some(request)
     }
 
     fn beat(&mut self, engine: &mut Engine) {
@@ -185,7 +337,7 @@ impl Host {
         }
     }
 
-    fn perform(&mut self, engine: &mut Engine, effects: &mut Effects) {
+    pub(super) fn perform(&mut self, engine: &mut Engine, effects: &mut Effects) {
         while !effects.is_empty() {
             let mut answers = Vec::new();
             let mut taken_again = Vec::new();
@@ -246,7 +398,7 @@ impl Host {
                 }
             }
             for answer in answers {
-                self.count_reading(&answer);
+                self.count_reading(answer.to(), &answer);
                 engine.handle(self.clock.now(), answer, effects);
             }
             for answer in taken_again {
@@ -256,15 +408,12 @@ impl Host {
     }
 
     fn level_of(&self, from: Address) -> Event {
-        match self.inputs.iter().find(|input| input.address == from) {
+        match self.inputs.iter().find(|input| input.address() == from) {
             Some(input) => Event::Input {
                 to: from,
                 input: input.level(),
             },
-            None => self.failed(
-                from,
-                "the pin could not be armed at the start; the log says why",
-            ),
+            None => self.failed(from, "the pin could not be armed; the log says why"),
         }
     }
 
@@ -276,7 +425,7 @@ impl Host {
         Event::Input { to, input }
     }
 
-    fn drive(&mut self, pin: Pin, drive: Drive) {
+    pub(super) fn drive(&mut self, pin: Pin, drive: Drive) {
         let Some(board) = &mut self.board else { return };
         match board.output(pin, drive) {
             Ok(()) => {
@@ -302,7 +451,7 @@ impl Host {
     }
 
     fn drive_all_safe(&mut self) {
-        for flow in self.flows.clone() {
+        for flow in self.flows.clone().into_values() {
             for (pin, safe) in flow.outputs() {
                 let safe = safe.into();
                 if catch_unwind(AssertUnwindSafe(|| self.drive(pin, safe))).is_err() {
@@ -313,8 +462,8 @@ impl Host {
     }
 
     /// Counts a reading, and what it would have taken on the wire by itself.
-    fn count_reading(&self, event: &Event) {
-        let Event::Input { to, input } = event else {
+    fn count_reading(&self, to: Address, event: &Event) {
+        let Event::Input { input, .. } = event else {
             return;
         };
         let (payload_len, time) = match input {
@@ -334,10 +483,10 @@ impl Host {
         let payload_len = wire::json_envelope_len(&self.device, id, time) + payload_len;
         self.counters
             .raw_bytes
-            .add(wire::publish_size(self.log.place_len(*to), payload_len) as u64);
+            .add(wire::publish_size(self.log.place_len(to), payload_len) as u64);
     }
 
-    fn hand_over_drafts(&mut self) {
+    pub(super) fn hand_over_drafts(&mut self) {
         if self.drafts.is_empty() {
             return;
         }

@@ -1,10 +1,10 @@
 //! Input pins: edges on their way to an engine, and the level that holds now.
 //!
 //! Edges go through a queue that may fill. The latest level of each pin does not: it stands in a cell, so that a flow that
-//! starts again, or missed an edge, learns what holds.
+//! starts again, or missed an edge, learns what holds. A pin stays armed when flows change: its edges are led elsewhere.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Sender, TrySendError};
 
@@ -15,10 +15,20 @@ use crate::runtime::counters::Counters;
 use crate::runtime::engine::Event;
 use crate::runtime::node::{Address, Input};
 
-/// An armed input and who reads it.
+/// An armed input. Clones are the same one.
+#[derive(Clone)]
 pub(super) struct ArmedInput {
-    pub(super) address: Address,
+    pub(super) pin: Pin,
+    pull: Pull,
     latest: Arc<Latest>,
+    route: Arc<Mutex<Route>>,
+}
+
+/// Where edges go. Its lock is held for a few instructions on both sides, and never while a pin is armed or closed, for that may
+/// wait for the thread which hands an edge over.
+struct Route {
+    to: Address,
+    edges: Sender<Event>,
 }
 
 struct Latest {
@@ -40,9 +50,8 @@ impl ArmedInput {
     /// Arms a pin. Its edges go to `edges`; one that finds no room is counted, and the level is handed on when there is.
     pub(super) fn arm(
         board: &mut dyn Board,
-        pin: Pin,
-        pull: Pull,
-        address: Address,
+        (pin, pull): (Pin, Pull),
+        to: Address,
         edges: Sender<Event>,
         counters: Arc<Counters>,
         clock: &Clock,
@@ -52,17 +61,21 @@ impl ArmedInput {
             time: AtomicI64::new(0),
             was_missed: AtomicBool::new(false),
         });
+        let route = Arc::new(Mutex::new(Route { to, edges }));
         let sink: EdgeSink = Arc::new({
-            let latest = latest.clone();
+            let (latest, route) = (latest.clone(), route.clone());
             move |edge: Edge| {
                 latest.set(edge.level, edge.time);
                 let input = Input::Edge {
                     time: edge.time,
                     level: edge.level,
                 };
-                if let Err(TrySendError::Full(_)) =
-                    edges.try_send(Event::Input { to: address, input })
-                {
+                let route = lock(&route);
+                let event = Event::Input {
+                    to: route.to,
+                    input,
+                };
+                if let Err(TrySendError::Full(_)) = route.edges.try_send(event) {
                     counters.edges_dropped.add(1);
                     latest.was_missed.store(true, Ordering::Release);
                 }
@@ -80,7 +93,30 @@ impl ArmedInput {
                 .time
                 .store(clock.now().wall.as_nanos(), Ordering::Relaxed);
         }
-        Ok(ArmedInput { address, latest })
+        Ok(ArmedInput {
+            pin,
+            pull,
+            latest,
+            route,
+        })
+    }
+
+    /// Whether it is what a node wants.
+    pub(super) fn is(&self, pin: Pin, pull: Pull) -> bool {
+        self.pin == pin && self.pull == pull
+    }
+
+    /// Leads edges elsewhere. Those that came before have been handed over when this returns.
+    pub(super) fn lead_to(&self, to: Address, edges: &Sender<Event>) {
+        *lock(&self.route) = Route {
+            to,
+            edges: edges.clone(),
+        };
+    }
+
+    /// The node that its edges are for.
+    pub(super) fn address(&self) -> Address {
+        lock(&self.route).to
     }
 
     /// The level that holds now, with the time of its edge.
@@ -96,10 +132,14 @@ impl ArmedInput {
     pub(super) fn level_if_missed(&self) -> Option<Event> {
         let was_missed = self.latest.was_missed.swap(false, Ordering::AcqRel);
         was_missed.then(|| Event::Input {
-            to: self.address,
+            to: self.address(),
             input: self.level(),
         })
     }
+}
+
+fn lock(route: &Mutex<Route>) -> MutexGuard<'_, Route> {
+    route.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const UNKNOWN: u8 = 2;
@@ -148,8 +188,7 @@ mod tests {
         let clock = Clock::start();
         let input = ArmedInput::arm(
             &mut board,
-            pin,
-            Pull::None,
+            (pin, Pull::None),
             address,
             edges,
             counters.clone(),
@@ -186,5 +225,16 @@ mod tests {
         };
         assert_eq!(input.level_if_missed(), Some(told));
         assert_eq!(input.level_if_missed(), None, "once");
+
+        let (elsewhere, other_inbox) = crossbeam_channel::bounded(1);
+        let other = Address {
+            flow: 5,
+            node: NodeId(2),
+        };
+        input.lead_to(other, &elsewhere);
+        edge(Level::Low, 4);
+        let came = other_inbox.try_recv().unwrap();
+        assert!(matches!(came, Event::Input { to, .. } if to == other));
+        assert_eq!(inbox.len(), 1, "what was there before");
     }
 }

@@ -7,6 +7,8 @@
 //! control, data --tap queue per watcher--> who watches a node
 //! control, data --read queue--> sensor thread per bus
 //! control, data --append--> outbox
+//! control, data --state queue--> who writes what flows remember
+//! who changes flows --change queue--> control, data
 //! ```
 //! Queues, their limits, and what happens when they are full:
 //!
@@ -16,45 +18,57 @@
 //! * *link queue*, one per engine, 8,192: the message is dropped and counted, and the `link out` fails;
 //! * *tap queue*, one per watcher, 1,024 messages: the message is dropped for this watcher, who is told how many were;
 //! * *tap requests*, one queue per engine, 16: the watcher is turned away, in words;
+//! * *change queue*, one per engine, 4: who changes flows waits;
+//! * *state queue*, a place for each flow: a newer checkpoint takes the place of an older one;
 //! * *read queue*, one per bus, 1,024 requests: the reading fails, which is counted and said;
 //! * *drafts*, one per engine, 10,000: fills only while the outbox is not open; then the oldest are dropped and counted.
 //!
 //! Must not: block an engine thread on disk, network or console.
 
+#[cfg(test)]
+mod change_test;
+mod changes;
+mod flows;
 mod host;
 mod inputs;
 mod sensors;
+pub mod states;
 pub mod taps;
 #[cfg(test)]
 mod tests;
+mod wiring;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use self::host::{Host, Inbox};
-use self::inputs::ArmedInput;
-use self::sensors::{Attached, Buses, SensorThreads};
-use self::taps::{Tappable, Taps, Watcher, Watchers};
+use self::flows::Layout;
+pub use self::flows::{ChangeError, Flows, NewFlow};
+use self::host::{Host, Inbox, Rounds, Ways};
+use self::sensors::{Readers, SensorThreads};
+use self::states::StateQueue;
+use self::taps::{Tappable, Taps, Watchers};
+use self::wiring::{Placed, Side, wanted_inputs, wanted_sensors};
 use crate::board::Board;
 use crate::flow::Graph;
-use crate::nodes::Use;
 use crate::outbox::{Draft, Outbox};
 use crate::runtime::clock::Clock;
 use crate::runtime::counters::Counters;
-use crate::runtime::engine::Event;
-use crate::runtime::links::LinkQueue;
+use crate::runtime::links::{self, LinkQueue};
 use crate::runtime::log::FlowLog;
-use crate::runtime::node::Address;
+use crate::runtime::state::Checkpoint;
 
 /// Edges that wait for one engine.
 const EDGES: usize = 8_192;
 /// Readings that wait for one engine.
 const READINGS: usize = 1_024;
+/// Steps of a change that wait for one engine.
+const CHANGES: usize = 4;
 
 /// What flows reach of the world.
 pub struct World {
@@ -62,6 +76,28 @@ pub struct World {
     pub clock: Clock,
     pub board: Box<dyn Board>,
     pub outbox: LateOutbox,
+    pub states: States,
+}
+
+/// What flows remember, from before the start and at intervals.
+pub struct States {
+    /// What flows go on from, by their names.
+    pub remembered: HashMap<String, Arc<Checkpoint>>,
+    /// How often they are asked what they remember.
+    pub every: Duration,
+    /// Where it goes, if it is kept.
+    pub queue: Option<StateQueue>,
+}
+
+/// Nothing from before, and nothing kept over a restart: after a panic a flow goes on from at most five minutes before.
+impl Default for States {
+    fn default() -> States {
+        States {
+            remembered: HashMap::new(),
+            every: Duration::from_secs(5 * 60),
+            queue: None,
+        }
+    }
 }
 
 /// The outbox, which may not be open yet: flows run without it.
@@ -91,7 +127,7 @@ impl LateOutbox {
 pub struct Driver {
     control: EngineThread,
     data: EngineThread,
-    sensors: SensorThreads,
+    flows: Flows,
     counters: Arc<Counters>,
     taps: Taps,
 }
@@ -128,47 +164,73 @@ impl Driver {
             clock,
             mut board,
             outbox,
+            states,
         } = world;
         let counters = Arc::new(Counters::default());
-        let (control, data): (Vec<_>, Vec<_>) =
-            flows.into_iter().partition(|flow| flow.is_control());
-        let mut connections = Connections {
-            clock: &clock,
-            counters: &counters,
-            buses: Buses::default(),
-        };
-        let to_control = connections.connect(&control, board.as_mut(), sensors::Engine::Control);
-        let to_data = connections.connect(&data, board.as_mut(), sensors::Engine::Data);
-        let (sensors, control_readers, data_readers) = connections.buses.start(&clock)?;
-        let links = [to_control.links.clone(), to_data.links.clone()];
-        let taps = Taps::new([(&control, &to_control), (&data, &to_data)].map(
-            |(flows, connected)| Tappable {
-                flows: flows.clone(),
-                requests: connected.watchers.clone(),
-            },
-        ));
+        let flows = placed(flows);
+        let [control, data] = Side::BOTH.map(|side| Queues::of(side, &flows));
+        let ways = [control.ways.clone(), data.ways.clone()];
+        let links = [control.links.clone(), data.links.clone()];
 
-        let start = |name, flows: Vec<Arc<Graph>>, board, readers, connected| {
+        let edges = [&ways[0], &ways[1]].map(|ways| ways.edges.clone());
+        let wanted = wanted_inputs(&flows);
+        let inputs = wiring::arm(
+            board.as_mut(),
+            Vec::new(),
+            &wanted,
+            &edges,
+            &counters,
+            &clock,
+        );
+        let mut threads = SensorThreads::new(&clock);
+        let wanted = wanted_sensors(&flows);
+        let opened = wanted.iter().map(|wanted| board.sensor(&wanted.spec));
+        let opened = opened.collect();
+        let sensors = flows::attach(&mut threads, &[], wanted, opened)?;
+
+        let taps = Taps::new([&control, &data].map(|queues| {
+            let flows = on_side(&flows, queues.side).map(|flow| (flow.place, flow.graph.clone()));
+            Tappable::new(flows.collect(), queues.tap_requests.clone())
+        }));
+        let engines = [&control, &data].map(|queues| queues.requests.clone());
+        let start = |name, board, queues: Queues| {
+            let side = queues.side;
+            let own: BTreeMap<u32, Arc<Graph>> = on_side(&flows, side)
+                .map(|flow| (flow.place, flow.graph.clone()))
+                .collect();
+            let kept = own.iter().filter_map(|(place, graph)| {
+                let kept = states.remembered.get(&**graph.name())?;
+                Some((*place, kept.clone()))
+            });
+            let mut readers = Readers::new(queues.ways.readings.clone());
+            let own_sensors = sensors.iter().filter(|(of, ..)| *of == side);
+            readers.set(
+                own_sensors
+                    .map(|(_, node, it)| (*node, it.clone()))
+                    .collect(),
+            );
+            let own_inputs = inputs.iter().filter(|(of, _)| *of == side);
             let beats = Arc::new(AtomicU64::new(0));
-            let Connected {
-                inputs,
-                inbox,
-                stop,
-                ..
-            } = connected;
             let host = Host {
-                log: FlowLog::new(&flows),
-                flows,
+                side,
+                log: FlowLog::new(&own),
+                kept: kept.collect(),
+                places: 0,
+                rounds: Rounds::new(states.every, states.queue.clone(), &clock),
+                flows: own,
                 device: device.clone(),
                 clock: clock.clone(),
                 outbox: outbox.clone(),
                 counters: counters.clone(),
                 board,
-                inputs,
+                inputs: own_inputs.map(|(_, input)| input.clone()).collect(),
                 readers,
-                inbox,
+                inbox: queues.inbox,
+                backlog: VecDeque::new(),
+                ways: ways.clone(),
                 links: links.clone(),
                 watchers: Watchers::default(),
+                effects: Vec::new(),
                 drafts: VecDeque::new(),
                 unmet: BTreeMap::new(),
                 beats: beats.clone(),
@@ -176,17 +238,25 @@ impl Driver {
             };
             let thread = spawn(name, move || host.run())?;
             Ok::<_, ThreadError>(EngineThread {
-                stop,
+                stop: queues.stop,
                 beats,
                 thread,
             })
         };
-        let control = start("control", control, Some(board), control_readers, to_control)?;
-        let data = start("data", data, None, data_readers, to_data)?;
+        let control = start("control", Some(board), control)?;
+        let data = start("data", None, data)?;
+        let layout = Layout {
+            inputs: inputs.into_iter().map(|(_, input)| input).collect(),
+            sensors: sensors.into_iter().map(|(_, _, sensor)| sensor).collect(),
+            threads,
+            engines,
+            taps: taps.clone(),
+            flows,
+        };
         Ok(Driver {
             control,
             data,
-            sensors,
+            flows: Flows::new(layout),
             counters,
             taps,
         })
@@ -195,6 +265,11 @@ impl Driver {
     /// How to watch what nodes send.
     pub fn taps(&self) -> &Taps {
         &self.taps
+    }
+
+    /// How to change the flows.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
     }
 
     pub fn counters(&self) -> &Arc<Counters> {
@@ -211,7 +286,7 @@ impl Driver {
         let Driver {
             control,
             data,
-            sensors,
+            flows,
             ..
         } = self;
         let mut stopped = Stopped {
@@ -224,7 +299,7 @@ impl Driver {
             stopped.outputs_are_safe &= one.outputs_are_safe;
             stopped.drafts.extend(one.drafts);
         }
-        sensors.stop();
+        flows.stop();
         stopped
     }
 }
@@ -242,72 +317,56 @@ fn spawn<T: Send + 'static>(
         })
 }
 
-/// An engine's ends of its connections, and what others need to reach it.
-struct Connected {
-    inputs: Vec<ArmedInput>,
+/// Gives flows their first places: in each engine from 0 on.
+fn placed(flows: Vec<Arc<Graph>>) -> Vec<Placed> {
+    let mut next = [0; 2];
+    let placed = flows.into_iter().map(|graph| {
+        let side = Side::of(&graph);
+        let place = next[side.index()];
+        next[side.index()] += 1;
+        Placed { side, place, graph }
+    });
+    placed.collect()
+}
+
+fn on_side(flows: &[Placed], side: Side) -> impl Iterator<Item = &Placed> {
+    flows.iter().filter(move |flow| flow.side == side)
+}
+
+/// Both ends of the queues of one engine.
+struct Queues {
+    side: Side,
     inbox: Inbox,
+    ways: Ways,
     links: LinkQueue,
-    watchers: Sender<Watcher>,
+    tap_requests: Sender<taps::Watcher>,
+    requests: Sender<changes::Request>,
     stop: Sender<Infallible>,
 }
 
-/// Arms inputs and opens sensors. What cannot be had is logged, once; the node that wanted it fails whenever it asks.
-struct Connections<'a> {
-    clock: &'a Clock,
-    counters: &'a Arc<Counters>,
-    buses: Buses,
-}
-
-impl Connections<'_> {
-    fn connect(
-        &mut self,
-        flows: &[Arc<Graph>],
-        board: &mut dyn Board,
-        engine: sensors::Engine,
-    ) -> Connected {
+impl Queues {
+    fn of(side: Side, flows: &[Placed]) -> Queues {
         let (edges, edge_queue) = bounded(EDGES);
         let (readings, reading_queue) = bounded(READINGS);
-        let (links, linked) = LinkQueue::new(engine.name(), flows);
-        let (watchers, tap_requests) = bounded(taps::MOST_TAPS);
-        let (stop, stopped) = bounded(0);
-        let mut inputs = Vec::new();
-        for (index, flow) in flows.iter().enumerate() {
-            let index = u32::try_from(index).expect("fewer than 2^32 flows fit into memory");
-            for (node, needed) in flow.uses() {
-                let address = Address { flow: index, node };
-                let problem = match needed {
-                    Use::Output { .. } => continue,
-                    Use::Input { pin, pull } => {
-                        let (edges, counters) = (edges.clone(), self.counters.clone());
-                        ArmedInput::arm(board, *pin, *pull, address, edges, counters, self.clock)
-                            .map(|input| inputs.push(input))
-                    }
-                    Use::Sensor(spec) => board.sensor(spec).map(|sensor| {
-                        let attached = Attached {
-                            address,
-                            sensor,
-                            readings: Sender::<Event>::clone(&readings),
-                        };
-                        self.buses.attach(spec.bus(), engine, attached);
-                    }),
-                };
-                if let Err(error) = problem {
-                    let (flow, node) = (flow.name(), flow.node_name(node));
-                    tracing::error!("flow `{flow}`, node `{node}`: {}", chain(&error));
-                }
-            }
-        }
-        Connected {
-            inputs,
+        let own = on_side(flows, side).map(|flow| (flow.place, &*flow.graph));
+        let (links, linked) = LinkQueue::with_ends(side.name(), Arc::new(links::ends(own)));
+        let (tap_requests, watchers) = bounded(taps::MOST_TAPS);
+        let (requests, changes) = bounded(CHANGES);
+        let (stop, stopped): (_, Receiver<Infallible>) = bounded(0);
+        Queues {
+            side,
             inbox: Inbox {
                 edges: edge_queue,
                 readings: reading_queue,
                 linked,
-                watchers: tap_requests,
+                watchers,
+                requests: changes,
                 stop: stopped,
             },
+            ways: Ways { edges, readings },
             links,
-            watchers,
+            tap_requests,
+            requests,
             stop,
         }
     }

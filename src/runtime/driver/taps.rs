@@ -1,11 +1,12 @@
 //! Taps: what nodes of running flows send, shown to those who watch from outside.
 //!
 //! A watcher has a *tap queue* of [`TAPPED`] messages. What finds it full is dropped for this watcher alone, who is told how
-//! many were, at the place where they are missing: a slow watcher loses messages, an engine loses no time.
+//! many were, at the place where they are missing: a slow watcher loses messages, an engine loses no time. A tap follows its node when
+//! the flow gets another graph; it ends when the node is gone, has other ports, or has gone to the other engine.
 
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -32,8 +33,9 @@ pub struct Taps {
 
 /// An engine's flows, and how to ask it for a tap.
 pub(super) struct Tappable {
-    pub(super) flows: Vec<Arc<Graph>>,
-    pub(super) requests: Sender<Watcher>,
+    /// With their places.
+    flows: RwLock<Vec<(u32, Arc<Graph>)>>,
+    requests: Sender<Watcher>,
 }
 
 /// A tap that shows what a node sends, until it is dropped.
@@ -94,6 +96,12 @@ impl Taps {
         }
     }
 
+    /// From now on the engine has these flows.
+    pub(super) fn set_flows(&self, engine: usize, flows: Vec<(u32, Arc<Graph>)>) {
+        let known = &self.engines[engine].flows;
+        *known.write().unwrap_or_else(PoisonError::into_inner) = flows;
+    }
+
     /// Watches a node, named as `FLOW/NODE`, or as `NODE` where one flow alone has it; with `.PORT` one of its ports only.
     pub fn watch(&self, wanted: &str) -> Result<Tap, TapError> {
         let (path, port) = match wanted.split_once('.') {
@@ -130,6 +138,7 @@ impl Taps {
         let dropped = Arc::<AtomicU64>::default();
         let watcher = Watcher {
             node: address,
+            ports: node.ports.clone(),
             port,
             queue,
             dropped: dropped.clone(),
@@ -150,15 +159,16 @@ impl Taps {
 
     fn find(&self, path: &str) -> Result<Found<'_>, TapError> {
         let flows: Vec<Place<'_>> = self.engines.iter().flat_map(Tappable::places).collect();
+        let flows = &flows[..];
         // A node's own name may have a `/` in it as well.
         let in_flow = |graph: &Graph| path.strip_prefix(&**graph.name())?.strip_prefix('/');
-        let mut found = find_in(&flows, in_flow);
+        let mut found = find_in(flows, in_flow);
         if found.is_empty() {
-            found = find_in(&flows, |_| Some(path));
+            found = find_in(flows, |_| Some(path));
         }
         match <[Found<'_>; 1]>::try_from(found) {
             Ok([found]) => Ok(found),
-            Err(none) if none.is_empty() => Err(unknown(path, &flows)),
+            Err(none) if none.is_empty() => Err(unknown(path, flows)),
             Err(several) => {
                 let names = several
                     .iter()
@@ -173,12 +183,20 @@ impl Taps {
 }
 
 /// A flow's place in its engine, and how to ask that.
-type Place<'a> = (u32, &'a Graph, &'a Sender<Watcher>);
+type Place<'a> = (u32, Arc<Graph>, &'a Sender<Watcher>);
 
 impl Tappable {
+    pub(super) fn new(flows: Vec<(u32, Arc<Graph>)>, requests: Sender<Watcher>) -> Tappable {
+        Tappable {
+            flows: RwLock::new(flows),
+            requests,
+        }
+    }
+
     fn places(&self) -> impl Iterator<Item = Place<'_>> {
-        let flows = (0..).zip(&self.flows);
-        flows.map(|(place, graph)| (place, &**graph, &self.requests))
+        let flows = self.flows.read().unwrap_or_else(PoisonError::into_inner);
+        let flows = flows.clone().into_iter();
+        flows.map(|(place, graph)| (place, graph, &self.requests))
     }
 }
 
@@ -194,7 +212,7 @@ fn find_in<'a, 'name>(
         };
         Some(Found {
             requests,
-            graph,
+            graph: graph.clone(),
             address,
         })
     });
@@ -222,7 +240,7 @@ fn unknown(path: &str, flows: &[Place<'_>]) -> TapError {
 /// A node that runs.
 struct Found<'a> {
     requests: &'a Sender<Watcher>,
-    graph: &'a Graph,
+    graph: Arc<Graph>,
     address: Address,
 }
 
@@ -284,6 +302,8 @@ struct Tapped {
 /// An engine's end of a tap.
 pub(super) struct Watcher {
     node: Address,
+    /// What it was told of the node's ports.
+    ports: Vec<String>,
     /// The one port that is watched; none for all.
     port: Option<usize>,
     queue: mpsc::Sender<Tapped>,
@@ -292,14 +312,36 @@ pub(super) struct Watcher {
     _place: OwnedSemaphorePermit,
 }
 
+impl Watcher {
+    /// Where its node is, if it is still what it was told.
+    fn find(&self, engine: &Engine) -> Option<Address> {
+        let there = engine.follow(self.node)?;
+        let node = &engine.graph(there.flow).nodes()[usize::from(there.node.0)];
+        (node.ports == self.ports).then_some(there)
+    }
+}
+
 /// Those who watch the nodes of one engine.
 #[derive(Default)]
 pub(super) struct Watchers(Vec<Watcher>);
 
 impl Watchers {
-    pub(super) fn add(&mut self, watcher: Watcher, engine: &mut Engine) {
-        engine.tap(watcher.node, true);
-        self.0.push(watcher);
+    /// Whose node is gone meanwhile sees the end at once.
+    pub(super) fn add(&mut self, mut watcher: Watcher, engine: &mut Engine) {
+        if let Some(node) = watcher.find(engine) {
+            engine.tap(node, true);
+            watcher.node = node;
+            self.0.push(watcher);
+        }
+    }
+
+    /// After a change of flows: those whose node is not watched any more see the end.
+    pub(super) fn follow(&mut self, engine: &Engine) {
+        self.0.retain_mut(|watcher| {
+            let there = watcher.find(engine);
+            watcher.node = there.unwrap_or(watcher.node);
+            there.is_some()
+        });
     }
 
     /// Taps what is watched of a flow in an engine that is new.
@@ -354,7 +396,7 @@ mod tests {
     use crate::runtime::node::{Effect, Effects};
 
     fn tappable(flows: Vec<Arc<Graph>>, requests: Sender<Watcher>) -> Tappable {
-        Tappable { flows, requests }
+        Tappable::new((0..).zip(flows).collect(), requests)
     }
 
     fn empty() -> Tappable {

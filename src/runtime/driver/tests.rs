@@ -1,11 +1,11 @@
 //! Flows on real threads, with a board that fails as the tests want.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use super::taps::{Seen, Tap, TapError};
-use super::{Driver, LateOutbox, World};
+use super::{Driver, LateOutbox, States, World};
 use crate::board::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::message::Value;
 use crate::nodes::testing::graph;
@@ -14,20 +14,26 @@ use crate::sensors::{Sensor, SensorError, SensorSpec};
 
 /// What a board was told, and how it is to fail.
 #[derive(Default)]
-struct Script {
-    driven: Mutex<Vec<Drive>>,
+pub(super) struct Script {
+    pub(super) driven: Mutex<Vec<Drive>>,
     /// So many outputs fail.
-    failures: AtomicU32,
+    pub(super) failures: AtomicU32,
     /// So many looks at the board panic.
-    panics: AtomicU32,
+    pub(super) panics: AtomicU32,
     /// Where edges of the input go.
-    edges: Mutex<Option<EdgeSink>>,
+    pub(super) edges: Mutex<Option<EdgeSink>>,
     /// Whoever drives an output waits for this.
     gate: Mutex<()>,
+    /// Whether sensors answer; else they hang.
+    pub(super) answers: AtomicBool,
+    /// How often an input was armed and closed, and a sensor opened.
+    pub(super) armed: AtomicU32,
+    pub(super) closed: AtomicU32,
+    pub(super) opened: AtomicU32,
 }
 
 #[derive(Clone, Default)]
-struct Scripted(Arc<Script>);
+pub(super) struct Scripted(pub(super) Arc<Script>);
 
 impl Board for Scripted {
     fn name(&self) -> &'static str {
@@ -51,11 +57,22 @@ impl Board for Scripted {
 
     fn input(&mut self, _: Pin, _: Pull, edges: EdgeSink) -> Result<Level, BoardError> {
         *self.0.edges.lock().unwrap() = Some(edges);
+        self.0.armed.fetch_add(1, Ordering::Relaxed);
         Ok(Level::High)
     }
 
+    fn close_input(&mut self, _: Pin) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn sensor(&mut self, _: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {
-        Ok(Box::new(Hangs))
+        self.0.opened.fetch_add(1, Ordering::Relaxed);
+        let answers = self.0.answers.load(Ordering::Relaxed);
+        Ok(if answers {
+            Box::new(Answers)
+        } else {
+            Box::new(Hangs)
+        })
     }
 
     fn recheck(&mut self) -> Result<(), BoardError> {
@@ -65,6 +82,14 @@ impl Board for Scripted {
             .store(left.saturating_sub(1), Ordering::Relaxed);
         assert!(left == 0, "as the test wants it");
         Ok(())
+    }
+}
+
+struct Answers;
+
+impl Sensor for Answers {
+    fn read(&mut self, now: Now) -> Result<Value, SensorError> {
+        Ok(Value::Number(now.mono.as_secs_f64()))
     }
 }
 
@@ -89,12 +114,13 @@ fn start_all(flows: &[&str], board: &Scripted) -> Driver {
         clock: Clock::start(),
         board: Box::new(board.clone()),
         outbox: LateOutbox::default(),
+        states: States::default(),
     };
     let flows = flows.iter().map(|flow| graph(flow)).collect();
     Driver::start(flows, world).unwrap()
 }
 
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
@@ -277,7 +303,7 @@ fn a_link_queue_that_is_full_drops_counts_and_fails() {
     driver.stop();
 }
 
-fn next(tap: &mut Tap) -> Option<Seen> {
+pub(super) fn next(tap: &mut Tap) -> Option<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

@@ -278,7 +278,7 @@ impl Engine {
     }
 
     /// All places that lead to a flow: its own, and those of graphs that it had before, each with where its nodes are now.
-    pub(super) fn leading_to(&self, flow: u32) -> Vec<(u32, Vec<Option<NodeId>>)> {
+    pub(in crate::runtime) fn leading_to(&self, flow: u32) -> Vec<(u32, Vec<Option<NodeId>>)> {
         let nodes_of = |entry: &Entry| match entry {
             Entry::Here(flow) => flow.graph.nodes().len(),
             Entry::Gone(Some(successor)) => successor.nodes.len(),
