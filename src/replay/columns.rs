@@ -33,8 +33,31 @@ pub(super) struct Columns {
 
 enum Payload {
     Column(usize),
-    /// The columns that make the object, and the object with nothing in it.
-    Object(Vec<usize>, Object),
+    Object(Template),
+}
+
+/// The object that the other columns make.
+struct Template {
+    /// Their places.
+    places: Vec<usize>,
+    /// All of them, with nothing in them.
+    empty: Object,
+    /// Rows that may still share the names in it.
+    shared: usize,
+}
+
+impl Template {
+    fn empty(&mut self) -> Object {
+        if self.shared == 0 {
+            let names = self.empty.keys();
+            self.empty = names
+                .map(|name| (Text::from(&**name), Value::Null))
+                .collect();
+            self.shared = fields::SHARED;
+        }
+        self.shared -= 1;
+        self.empty.clone()
+    }
 }
 
 impl Columns {
@@ -101,7 +124,11 @@ impl Columns {
                         "it names the column `{twice}` twice; give one of them another name"
                     ));
                 }
-                Payload::Object(places, empty)
+                Payload::Object(Template {
+                    places,
+                    empty,
+                    shared: fields::SHARED,
+                })
             }
         };
         Ok(Columns {
@@ -144,12 +171,12 @@ impl Columns {
             Some(place) => self.topics.topic(record.text(place)?),
             None => None,
         };
-        let payload = match &self.payload {
+        let payload = match &mut self.payload {
             Payload::Column(place) => record.value(*place)?,
-            Payload::Object(places, empty) => {
-                let mut object = empty.clone();
+            Payload::Object(template) => {
+                let mut object = template.empty();
                 let mut is_complete = true;
-                for (value, place) in object.values_mut().zip(places) {
+                for (value, place) in object.values_mut().zip(&template.places) {
                     *value = record.value(*place)?;
                     is_complete &= *value != Value::Null;
                 }
