@@ -82,7 +82,7 @@ pub struct Unmet {
 /// Runs a test. `took` of the outcome is left to the caller.
 pub(super) fn run(test: &Test) -> Outcome {
     let mut run = Run::new(test, false);
-    run.to_the_end();
+    run.finish();
     let mut outcome = Outcome {
         flow: test.flow.clone(),
         test: test.name.clone(),
@@ -101,7 +101,7 @@ pub(super) fn run(test: &Test) -> Outcome {
 /// How many messages each node of a test's flows sends.
 fn count_messages(test: &Test) -> HashMap<Address, u64> {
     let mut run = Run::new(test, true);
-    run.to_the_end();
+    run.finish();
     run.counts
 }
 
@@ -224,7 +224,7 @@ impl<'t> Run<'t> {
         }
     }
 
-    fn to_the_end(&mut self) {
+    fn finish(&mut self) {
         self.observe();
         while self.broken.is_none()
             && let Some(Reverse((turn_at, _))) = self.turns.peek()

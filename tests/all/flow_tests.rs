@@ -219,3 +219,41 @@ fn two_runs_say_the_same() {
     };
     assert_eq!(said(), said());
 }
+
+/// The blocks of a page whose first line names a file, as `# a.toml`.
+fn files_of(page: &str) -> Vec<(&str, &str)> {
+    let blocks = page.split("```toml\n# ").skip(1);
+    let blocks = blocks.filter_map(|block| block.split("```").next());
+    blocks
+        .filter_map(|block| block.split_once('\n'))
+        .filter(|(name, _)| name.ends_with(".toml"))
+        .collect()
+}
+
+#[test]
+fn the_example_of_the_page_passes_and_what_it_shows_of_one_that_fails_is_so() {
+    let page = include_str!("../../docs/testing.md");
+    let files = files_of(page);
+    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["dryer.toml", "dryer.test.toml", "wrong.test.toml"]);
+    let (flow, good, wrong) = (files[0].1, files[1].1, files[2].1);
+
+    let dryer = directory(&[("dryer.toml", flow), ("dryer.test.toml", good)]);
+    let ended = test(dryer.path(), &["dryer.toml"]);
+    ended.assert_code(0);
+    let lines = ended.stdout.lines().filter(|line| line.starts_with("ok"));
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), 4);
+    for line in lines {
+        assert!(page.contains(line), "{line}");
+    }
+
+    // As it stands in the page, the block has a line more: that with its name.
+    let wrong = format!("#\n{wrong}");
+    let failing = directory(&[("wrong.toml", flow), ("wrong.test.toml", &wrong)]);
+    let ended = test(failing.path(), &["wrong.toml"]);
+    ended.assert_code(1);
+    let report = page.split("```text\nerror: ").nth(1).unwrap();
+    let report = report.split("```").next().unwrap();
+    assert!(ended.stdout.contains(report), "{}", ended.stdout);
+}
