@@ -8,8 +8,11 @@ use serde::Serialize;
 
 use super::{Failure, Outcome, settings};
 use crate::flow::diagnostic::Diagnostic;
+use crate::flow::options::Span;
+use crate::flow_test::record::{RecordError, Recording, path_of_test};
 use crate::flow_test::report::{self, Summary, TestAsJson};
 use crate::flow_test::{self, Suite, junit};
+use crate::replay::Feed;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -18,6 +21,18 @@ pub(super) struct Arguments {
     /// The settings file. Default: tidegate.toml, if it is there
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Make a test of a flow (FLOW.test.toml) instead: of what it does with the files of --feed
+    #[arg(long, requires = "feed", conflicts_with_all = ["only", "require", "json", "junit", "config"])]
+    record: bool,
+    /// With --record: a source, and the file that takes its place (CSV with a header, or JSON Lines); may be given again
+    #[arg(long, value_name = "NODE=FILE", requires = "record")]
+    feed: Vec<Feed>,
+    /// With --record: how long the test lasts. Default: a minute more than the files
+    #[arg(long = "for", value_name = "SPAN", requires = "record", value_parser = Span::parse)]
+    lasts: Option<Span>,
+    /// With --record: overwrite the test that is there
+    #[arg(long, requires = "record")]
+    force: bool,
     /// Run only tests whose name, FLOW/TEST, has this in it
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -44,6 +59,9 @@ struct Whole {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    if arguments.record {
+        return record(arguments);
+    }
     let of_settings;
     let paths = match &arguments.paths[..] {
         [] => {
@@ -81,6 +99,44 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let has_mistakes = suite.findings.iter().any(|finding| finding.has_errors());
     let is_good = summary.failed == 0 && !has_mistakes && !is_missing && suite.flows > 0;
     Ok(if is_good { Outcome::Good } else { Outcome::Bad })
+}
+
+fn record(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let [flow] = &arguments.paths[..] else {
+        return Err("--record makes the test of one flow: tidegate test --record FLOW.toml --feed NODE=FILE".into());
+    };
+    let path = path_of_test(flow);
+    if path.exists() && !arguments.force {
+        return Err(format!("{} is there already; --force overwrites it", path.display()).into());
+    }
+    let feeds = arguments.feed.iter();
+    let recording = Recording {
+        flow: flow.clone(),
+        feeds: feeds
+            .map(|feed| (feed.node.clone(), feed.path.clone()))
+            .collect(),
+        lasts: arguments.lasts.map(|span| span.0),
+    };
+    let text = match with_quiet_panics(|| recording.text()) {
+        Ok(text) => text,
+        Err(RecordError::Mistakes(diagnostics)) => {
+            let color = std::io::stderr().is_terminal();
+            for diagnostic in diagnostics {
+                eprintln!("{}\n", diagnostic.render(color));
+            }
+            return Ok(Outcome::Bad);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    std::fs::write(&path, text)
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "{} is written; read it: what it expects is what the flow did, right or wrong",
+        path.display()
+    )?;
+    Ok(Outcome::Good)
 }
 
 fn print(

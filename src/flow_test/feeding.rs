@@ -117,6 +117,11 @@ impl FileRows {
         })
     }
 
+    /// The time of the first row.
+    pub(super) fn first(&self) -> Timestamp {
+        self.first
+    }
+
     /// The next row. It never comes before one that stands before it.
     pub(super) fn next(&mut self) -> Result<Option<TimedRow>, RowsError> {
         let row = match self.next.take() {

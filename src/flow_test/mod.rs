@@ -20,6 +20,7 @@
 //! * [`watch`][]: what came for an expectation, and whether that is what was expected
 //! * [`run`][]: one test, from its start to its end
 //! * [`suite`][]: which tests there are, and running them side by side
+//! * [`record`](mod@record): what a flow did with recorded data, as a test
 //! * [`report`][]: what people read of it; [`junit`][]: what build servers do
 //!
 //! Must not: touch hardware, network or the outbox of a device.
@@ -29,6 +30,7 @@ mod compare;
 mod feeding;
 pub mod junit;
 mod options;
+pub mod record;
 pub mod report;
 mod run;
 pub mod suite;

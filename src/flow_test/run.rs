@@ -15,6 +15,7 @@ use super::world::{Seen, World};
 use crate::board::Pin;
 use crate::flow::diagnostic::Source;
 use crate::message::Value;
+use crate::nodes::Use;
 use crate::runtime::Address;
 use crate::runtime::driver::chain;
 
@@ -82,7 +83,7 @@ pub struct Unmet {
 /// Runs a test. `took` of the outcome is left to the caller.
 pub(super) fn run(test: &Test) -> Outcome {
     let mut run = Run::new(test, false);
-    run.to_the_end();
+    run.finish();
     let mut outcome = Outcome {
         flow: test.flow.clone(),
         test: test.name.clone(),
@@ -98,10 +99,88 @@ pub(super) fn run(test: &Test) -> Outcome {
     outcome
 }
 
+/// What came to the sinks of a test's flows.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    pub(super) sinks: Vec<RecordedSink>,
+    pub(super) failures: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct RecordedSink {
+    pub(super) name: String,
+    /// The first messages, or changes of a pin.
+    pub(super) items: Vec<Item>,
+    /// How many there were.
+    pub(super) count: u64,
+}
+
+/// Runs a test for what comes to the sinks of its own flow, of which so many items are kept each.
+pub(super) fn record(test: &Test, most: usize) -> Recorded {
+    let mut run = Run::new(test, false);
+    run.sinks = Some(Sinks::of(test, most));
+    run.finish();
+    Recorded {
+        sinks: run.sinks.map(|sinks| sinks.sinks).unwrap_or_default(),
+        failures: run.failure_count,
+    }
+}
+
+/// The sinks that are recorded.
+struct Sinks {
+    most: usize,
+    sinks: Vec<RecordedSink>,
+    by_node: HashMap<Address, usize>,
+    by_pin: HashMap<Pin, usize>,
+}
+
+impl Sinks {
+    fn of(test: &Test, most: usize) -> Sinks {
+        let mut sinks = Sinks {
+            most,
+            sinks: Vec::new(),
+            by_node: HashMap::new(),
+            by_pin: HashMap::new(),
+        };
+        let of_flow = all_nodes(test).into_iter().filter(|node| node.flow == 0);
+        for address in of_flow {
+            let node = &test.flows[0].nodes()[usize::from(address.node.0)];
+            let pin = node.uses.iter().find_map(|needed| match needed {
+                Use::Output { pin, .. } => Some(*pin),
+                _ => None,
+            });
+            let place = sinks.sinks.len();
+            match pin {
+                Some(pin) => drop(sinks.by_pin.insert(pin, place)),
+                None if node.spec.publishes().is_some() || node.node_type.name == "debug" => {
+                    sinks.by_node.insert(address, place);
+                }
+                None => continue,
+            }
+            sinks.sinks.push(RecordedSink {
+                name: node.name.to_string(),
+                items: Vec::new(),
+                count: 0,
+            });
+        }
+        sinks
+    }
+
+    fn add(&mut self, place: Option<usize>, item: Item) {
+        if let Some(place) = place {
+            let sink = &mut self.sinks[place];
+            sink.count += 1;
+            if sink.items.len() < self.most {
+                sink.items.push(item);
+            }
+        }
+    }
+}
+
 /// How many messages each node of a test's flows sends.
 fn count_messages(test: &Test) -> HashMap<Address, u64> {
     let mut run = Run::new(test, true);
-    run.to_the_end();
+    run.finish();
     run.counts
 }
 
@@ -140,6 +219,8 @@ struct Run<'t> {
     /// Messages of each node, if all are counted.
     counts: HashMap<Address, u64>,
     is_counting: bool,
+    /// What comes to sinks, if that is recorded.
+    sinks: Option<Sinks>,
     /// Files that are being fed.
     files: Vec<FedFile<'t>>,
     /// When the device was off.
@@ -218,13 +299,14 @@ impl<'t> Run<'t> {
             events: 0,
             counts: HashMap::new(),
             is_counting,
+            sinks: None,
             files: Vec::new(),
             offs: Vec::new(),
             broken,
         }
     }
 
-    fn to_the_end(&mut self) {
+    fn finish(&mut self) {
         self.observe();
         while self.broken.is_none()
             && let Some(Reverse((turn_at, _))) = self.turns.peek()
@@ -439,6 +521,17 @@ impl<'t> Run<'t> {
     }
 
     fn message(&mut self, of: Messages, topic: &str, payload: Value) {
+        if let Some(sinks) = &mut self.sinks
+            && let Messages::Shown { by: node } | Messages::Arrived { of: node } = of
+        {
+            let place = sinks.by_node.get(&node).copied();
+            let item = Item {
+                at: self.world.now(),
+                topic: topic.to_owned(),
+                payload: payload.clone(),
+            };
+            sinks.add(place, item);
+        }
         let mut watches = self.watches.iter_mut();
         if !watches.any(|watch| watch.messages() == Some(of)) {
             return;
@@ -484,6 +577,10 @@ impl<'t> Run<'t> {
             };
             if is_new {
                 output.track.add(item.clone());
+            }
+            if is_change && let Some(sinks) = &mut self.sinks {
+                let place = sinks.by_pin.get(pin).copied();
+                sinks.add(place, item.clone());
             }
             output.settled = Some(output.now);
             for watch in &mut self.watches {

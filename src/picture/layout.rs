@@ -1,9 +1,10 @@
 //! Where the boxes of a picture go and which way its wires take: layers from left to right.
 //!
 //! The only file that uses `dagre`, a port of dagre.js (Gansner, Koutsofios, North, Vo: "A Technique for Drawing Directed
-//! Graphs", 1993; Brandes and Köpf, "Fast and Simple Horizontal Coordinate Assignment", 2001). It knows groups inside of groups,
-//! cycles and labels on wires, and the same graph gets the same coordinates each time. It has no ports and no limit: where a wire
-//! meets its box is decided here, and how much is laid out is bounded by the caller.
+//! Graphs", 1993; Brandes and Köpf, "Fast and Simple Horizontal Coordinate Assignment", 2001). Of what there is in Rust it alone has
+//! groups inside of groups, cycles, places for labels, and no unsafe code; the same graph gets the same coordinates each time.
+//! What it has not: ports, so where a wire meets its box is decided here; an eye for what is in the way, so it bends a wire in
+//! every layer; a limit, so how much is laid out is bounded by the caller.
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,12 @@ impl Area {
         Area { at, size }
     }
 
+    pub(super) fn without_top(mut self, height: f64) -> Area {
+        self.at.y += height;
+        self.size.height -= height;
+        self
+    }
+
     pub(super) fn right(&self) -> f64 {
         self.at.x + self.size.width
     }
@@ -77,9 +84,19 @@ pub(super) struct Places {
     pub(super) ways: Vec<Way>,
 }
 
-/// Finds a place for everything. `boxes` and `labels` are the sizes of boxes and of the texts on wires.
-pub(super) fn place(picture: &Picture, boxes: &[Size], labels: &[Option<Size>]) -> Places {
-    let mut graph = written(picture, boxes, labels);
+/// Finds a place for everything. `boxes` and `labels` are the sizes of boxes and of the texts on wires; `above` is how much stays
+/// free above each box.
+pub(super) fn place(
+    picture: &Picture,
+    boxes: &[Size],
+    above: &[f64],
+    labels: &[Option<Size>],
+) -> Places {
+    let with_room = boxes.iter().zip(above).map(|(size, above)| Size {
+        height: size.height + above,
+        ..*size
+    });
+    let mut graph = written(picture, &with_room.collect::<Vec<_>>(), labels);
     let options = LayoutOptions {
         rankdir: RankDir::LR,
         nodesep: BETWEEN,
@@ -96,7 +113,9 @@ pub(super) fn place(picture: &Picture, boxes: &[Size], labels: &[Option<Size>]) 
         };
         Area::around(point(node.x, node.y), size)
     };
-    let boxes: Vec<Area> = (0..boxes.len()).map(|place| area(&box_id(place))).collect();
+    let places = above.iter().enumerate();
+    let boxes = places.map(|(place, above)| area(&box_id(place)).without_top(*above));
+    let boxes: Vec<Area> = boxes.collect();
     let groups = (0..picture.groups.len()).map(|place| area(&group_id(place)));
     let groups = groups.collect();
     let mut ways: Vec<Way> = Vec::with_capacity(picture.wires.len());
@@ -114,11 +133,13 @@ pub(super) fn place(picture: &Picture, boxes: &[Size], labels: &[Option<Size>]) 
         });
     }
     let leave_at = sides(picture, &boxes, &ways);
+    let obstacles = obstacles(&boxes, &ways, labels);
     for (place, wire) in picture.wires.iter().enumerate() {
         let way = &mut ways[place];
         meet_boxes(way, leave_at[place], &boxes[wire.from], &boxes[wire.to]);
-        if let (Some(label), Some(size)) = (way.label, labels[place]) {
-            keep_level(way, label, size.width);
+        match (way.label, labels[place]) {
+            (Some(label), Some(size)) => keep_level(way, label, size.width),
+            _ => shorten(way, &obstacles),
         }
     }
     Places {
@@ -259,5 +280,28 @@ fn keep_level(way: &mut Way, label: Point, width: f64) {
         let half = if leads_back { -width } else { width } / 2.0;
         let ends = [label.x - half, label.x + half].map(|x| Point { x, y: label.y });
         way.points.splice(place..=place, ends);
+    }
+}
+
+/// What a wire had better not run over: boxes and labels.
+fn obstacles(boxes: &[Area], ways: &[Way], labels: &[Option<Size>]) -> Vec<Area> {
+    let labels = ways.iter().zip(labels);
+    let labels = labels.filter_map(|(way, size)| Some(Area::around(way.label?, (*size)?)));
+    boxes.iter().copied().chain(labels).collect()
+}
+
+/// Takes the bends out of a wire that needs none: the library bends each one in every layer, also where nothing is in the way.
+fn shorten(way: &mut Way, obstacles: &[Area]) {
+    let (start, end) = (way.points[0], way.points[way.points.len() - 1]);
+    let (top, bottom) = (start.y.min(end.y), start.y.max(end.y));
+    let is_free = start.x < end.x
+        && !obstacles.iter().any(|area| {
+            area.at.x < end.x
+                && start.x < area.right()
+                && area.at.y <= bottom
+                && top <= area.bottom()
+        });
+    if is_free {
+        way.points = vec![start, end];
     }
 }

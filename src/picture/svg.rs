@@ -65,7 +65,7 @@ pub fn write(picture: &Picture) -> Result<String, SvgError> {
     let sizes: Vec<Size> = picture.boxes.iter().map(size_of).collect();
     let labels = picture.wires.iter().map(|wire| label_size(&wire.label));
     let labels: Vec<Option<Size>> = labels.collect();
-    let places = layout::place(picture, &sizes, &labels);
+    let places = layout::place(picture, &sizes, &rooms_above(picture), &labels);
     Ok(drawn(picture, &places))
 }
 
@@ -164,23 +164,32 @@ fn frame(picture: &Picture, places: &Places) -> Area {
     }
 }
 
-/// A group's frame with its name above what is in it. What is nested deeper leaves room for the names around it.
+/// A group's frame. What is nested deeper begins further down, below the names around it.
 fn group_area(picture: &Picture, places: &Places, place: usize) -> Area {
-    let mut area = places.groups[place];
-    let room = GROUP_TITLE * depth_below(picture, place) as f64;
-    area.at.y -= room;
-    area.size.height += room;
-    area
+    let around = groups_from(picture, Some(place)).count() - 1;
+    places.groups[place].without_top(GROUP_TITLE * around as f64)
 }
 
-/// How many groups are inside of each other from this one on.
-fn depth_below(picture: &Picture, place: usize) -> usize {
-    let inner = picture.groups.iter().enumerate();
-    let inner = inner.filter(|(_, group)| group.outer == Some(place));
-    1 + inner
-        .map(|(inner, _)| depth_below(picture, inner))
-        .max()
-        .unwrap_or(0)
+/// A group and those that it is in, from the inside out.
+fn groups_from(picture: &Picture, group: Option<usize>) -> impl Iterator<Item = usize> + '_ {
+    std::iter::successors(group, |group| picture.groups[*group].outer)
+}
+
+/// What stays free above each box, for the names of the groups around it and beside it: those in one outer group have the same.
+fn rooms_above(picture: &Picture) -> Vec<f64> {
+    let outermost = |group| groups_from(picture, group).last();
+    let mut deepest = vec![0; picture.groups.len()];
+    for group in 0..picture.groups.len() {
+        let depth = groups_from(picture, Some(group)).count();
+        if let Some(outermost) = outermost(Some(group)) {
+            deepest[outermost] = depth.max(deepest[outermost]);
+        }
+    }
+    let of_box = |node: &NodeBox| outermost(node.group).map_or(0, |group| deepest[group]);
+    let boxes = picture.boxes.iter();
+    boxes
+        .map(|node| GROUP_TITLE * of_box(node) as f64)
+        .collect()
 }
 
 fn draw_arrow_head(svg: &mut String) {

@@ -118,7 +118,13 @@ fn places(picture: &Picture) -> Places {
     let labels: Vec<_> = labels
         .map(|wire| (!wire.label.is_empty()).then_some(size(30.0)))
         .collect();
-    layout::place(picture, &vec![size(100.0); picture.boxes.len()], &labels)
+    let count = picture.boxes.len();
+    layout::place(
+        picture,
+        &vec![size(100.0); count],
+        &vec![10.0; count],
+        &labels,
+    )
 }
 
 fn overlap(one: &Area, other: &Area) -> bool {

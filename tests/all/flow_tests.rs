@@ -219,3 +219,105 @@ fn two_runs_say_the_same() {
     };
     assert_eq!(said(), said());
 }
+
+/// The blocks of a page whose first line names a file, as `# a.toml`.
+fn files_of(page: &str) -> Vec<(&str, &str)> {
+    let blocks = page.split("```toml\n# ").skip(1);
+    let blocks = blocks.filter_map(|block| block.split("```").next());
+    blocks
+        .filter_map(|block| block.split_once('\n'))
+        .filter(|(name, _)| name.ends_with(".toml"))
+        .collect()
+}
+
+#[test]
+fn the_example_of_the_page_passes_and_what_it_shows_of_one_that_fails_is_so() {
+    let page = include_str!("../../docs/testing.md");
+    let files = files_of(page);
+    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["dryer.toml", "dryer.test.toml", "wrong.test.toml"]);
+    let (flow, good, wrong) = (files[0].1, files[1].1, files[2].1);
+
+    let dryer = directory(&[("dryer.toml", flow), ("dryer.test.toml", good)]);
+    let ended = test(dryer.path(), &["dryer.toml"]);
+    ended.assert_code(0);
+    let lines = ended.stdout.lines().filter(|line| line.starts_with("ok"));
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), 4);
+    for line in lines {
+        assert!(page.contains(line), "{line}");
+    }
+
+    // As it stands in the page, the block has a line more: that with its name.
+    let wrong = format!("#\n{wrong}");
+    let failing = directory(&[("wrong.toml", flow), ("wrong.test.toml", &wrong)]);
+    let ended = test(failing.path(), &["wrong.toml"]);
+    ended.assert_code(1);
+    let report = page.split("```text\nerror: ").nth(1).unwrap();
+    let report = report.split("```").next().unwrap();
+    assert!(ended.stdout.contains(report), "{}", ended.stdout);
+}
+
+/// A morning of readings, a second apart.
+fn morning(seconds: u32) -> String {
+    let mut text = "time,payload\n".to_owned();
+    for second in 0..seconds {
+        let (minute, second) = (second / 60, second % 60);
+        let degc = 24 + minute;
+        writeln!(text, "2026-03-01T08:{minute:02}:{second:02}Z,{degc}.25").unwrap();
+    }
+    text
+}
+
+#[test]
+fn what_a_flow_did_becomes_a_test_that_passes_and_fails_when_the_flow_is_changed() {
+    let page = include_str!("../../docs/testing.md");
+    let flow = files_of(page)[0].1;
+    let readings = morning(600);
+    let dryer = directory(&[("dryer.toml", flow), ("morning.csv", &readings)]);
+    let record = |more: &[&str]| {
+        let mut arguments = vec!["--record", "dryer.toml", "--feed", "grain=morning.csv"];
+        arguments.extend(more);
+        test(dryer.path(), &arguments)
+    };
+    record(&[]).assert_code(0);
+    let text = std::fs::read_to_string(dryer.path().join("dryer.test.toml")).unwrap();
+    for part in [
+        "start = \"2026-03-01T08:00:00.000Z\"",
+        "{ at = \"0s\", feed.grain = { file = \"morning.csv\" } },",
+        "expect.report = { count = 10 }",
+        "{ at = \"6m\", expect.fan = { payload = 1.0 } },",
+        "failures = 0",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    test(dryer.path(), &["dryer.toml"]).assert_code(0);
+
+    let again = record(&[]);
+    again.assert_code(1);
+    assert!(again.stderr.contains("--force overwrites it"), "{again:#?}");
+    record(&["--force", "--for", "5m"]).assert_code(0);
+    test(dryer.path(), &["dryer.toml"]).assert_code(0);
+    record(&["--force"]).assert_code(0);
+
+    std::fs::write(
+        dryer.path().join("dryer.toml"),
+        flow.replace("warm = 30", "warm = 31"),
+    )
+    .unwrap();
+    test(dryer.path(), &["dryer.toml"]).assert_code(1);
+
+    let wrong = test(
+        dryer.path(),
+        &[
+            "--record",
+            "dryer.toml",
+            "--force",
+            "--feed",
+            "grian=morning.csv",
+        ],
+    );
+    wrong.assert_code(1);
+    assert!(wrong.stderr.contains("did you mean `grain`?"), "{wrong:#?}");
+    test(dryer.path(), &["--record", "dryer.toml"]).assert_code(2);
+}
