@@ -1,4 +1,10 @@
 //! One test, from its start to its end.
+//!
+//! [`explain`]: why it has failed; [`files`]: rows that are fed; [`sinks`]: what is recorded.
+
+mod explain;
+mod files;
+mod sinks;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -6,16 +12,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::files::FedFile;
+pub(super) use self::sinks::Recorded;
+use self::sinks::Sinks;
 use super::compare::Difference;
-use super::feeding::{FileRows, Formulas, TimedRow};
-use super::options::{EventTime, Shift};
-use super::test::{Action, Expected, Fed, FedPayload, Feed, Messages, Test, When};
-use super::watch::{Item, Miss, Track, Watch, stretch_in_words, words};
+use super::feeding::{FileRows, Formulas};
+use super::test::{Action, Expected, Fed, Feed, Messages, Test, When};
+use super::watch::{Item, Track, Watch, words};
 use super::world::{Seen, World};
 use crate::board::Pin;
 use crate::flow::diagnostic::Source;
 use crate::message::Value;
-use crate::nodes::Use;
 use crate::runtime::Address;
 use crate::runtime::driver::chain;
 
@@ -99,22 +106,6 @@ pub(super) fn run(test: &Test) -> Outcome {
     outcome
 }
 
-/// What came to the sinks of a test's flows.
-#[derive(Debug, Default)]
-pub(super) struct Recorded {
-    pub(super) sinks: Vec<RecordedSink>,
-    pub(super) failures: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct RecordedSink {
-    pub(super) name: String,
-    /// The first messages, or changes of a pin.
-    pub(super) items: Vec<Item>,
-    /// How many there were.
-    pub(super) count: u64,
-}
-
 /// Runs a test for what comes to the sinks of its own flow, of which so many items are kept each.
 pub(super) fn record(test: &Test, most: usize) -> Recorded {
     let mut run = Run::new(test, false);
@@ -123,57 +114,6 @@ pub(super) fn record(test: &Test, most: usize) -> Recorded {
     Recorded {
         sinks: run.sinks.map(|sinks| sinks.sinks).unwrap_or_default(),
         failures: run.failure_count,
-    }
-}
-
-/// The sinks that are recorded.
-struct Sinks {
-    most: usize,
-    sinks: Vec<RecordedSink>,
-    by_node: HashMap<Address, usize>,
-    by_pin: HashMap<Pin, usize>,
-}
-
-impl Sinks {
-    fn of(test: &Test, most: usize) -> Sinks {
-        let mut sinks = Sinks {
-            most,
-            sinks: Vec::new(),
-            by_node: HashMap::new(),
-            by_pin: HashMap::new(),
-        };
-        let of_flow = all_nodes(test).into_iter().filter(|node| node.flow == 0);
-        for address in of_flow {
-            let node = &test.flows[0].nodes()[usize::from(address.node.0)];
-            let pin = node.uses.iter().find_map(|needed| match needed {
-                Use::Output { pin, .. } => Some(*pin),
-                _ => None,
-            });
-            let place = sinks.sinks.len();
-            match pin {
-                Some(pin) => drop(sinks.by_pin.insert(pin, place)),
-                None if node.spec.publishes().is_some() || node.node_type.name == "debug" => {
-                    sinks.by_node.insert(address, place);
-                }
-                None => continue,
-            }
-            sinks.sinks.push(RecordedSink {
-                name: node.name.to_string(),
-                items: Vec::new(),
-                count: 0,
-            });
-        }
-        sinks
-    }
-
-    fn add(&mut self, place: Option<usize>, item: Item) {
-        if let Some(place) = place {
-            let sink = &mut self.sinks[place];
-            sink.count += 1;
-            if sink.items.len() < self.most {
-                sink.items.push(item);
-            }
-        }
     }
 }
 
@@ -227,16 +167,6 @@ struct Run<'t> {
     offs: Vec<(Duration, Duration)>,
     /// What ended the test before its end.
     broken: Option<Unmet>,
-}
-
-/// A file that is being fed, and its next row.
-struct FedFile<'t> {
-    feed: &'t Feed,
-    rows: FileRows,
-    next: Option<TimedRow>,
-    /// The time of its first row, and that after which rows are left out.
-    from: Duration,
-    until: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -444,51 +374,6 @@ impl<'t> Run<'t> {
         }
     }
 
-    /// Reads the next row of a file, and says when it comes.
-    fn next_row(&mut self, place: usize) {
-        let file = &mut self.files[place];
-        match file.rows.next() {
-            Ok(Some(row)) => {
-                let at = file.from + row.after;
-                file.next = Some(row);
-                if file.until.is_none_or(|until| at <= until) {
-                    let turn = Turn::Row { file: place };
-                    self.turns.push(Reverse((at, turn)));
-                }
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let headline = format!("the file cannot be fed any further: {}", chain(&error));
-                self.broken = Some(broken(file.feed.span.clone(), headline));
-            }
-        }
-    }
-
-    fn feed_row(&mut self, place: usize) {
-        self.events += 1;
-        let file = &mut self.files[place];
-        if let Some(TimedRow { late, row, .. }) = file.next.take() {
-            let late = i64::try_from(late.as_nanos()).unwrap_or(i64::MAX);
-            let feed = Feed {
-                span: file.feed.span.clone(),
-                to: file.feed.to,
-                what: Fed::Message {
-                    payload: FedPayload::Plain(Value::Null),
-                    topic: row.topic,
-                    headers: None,
-                    time: Some(EventTime::Relative(Shift(-late))),
-                },
-            };
-            self.world.feed(&feed, row.payload);
-            self.observe();
-        }
-        if self.events > MOST_EVENTS {
-            self.break_off();
-        } else {
-            self.next_row(place);
-        }
-    }
-
     /// Shows what has happened to those who look at it.
     fn observe(&mut self) {
         let now = self.world.now();
@@ -603,145 +488,6 @@ impl<'t> Run<'t> {
         let ledger = self.world.ledger();
         watch.judge(track, &|key| number_of(&ledger, key));
         push_turns(&mut self.turns, place, watch);
-    }
-
-    /// What was not as expected, with all that helps to see why.
-    fn unmet(mut self) -> Vec<Unmet> {
-        let watches = std::mem::take(&mut self.watches);
-        let mut counts = None;
-        let mut unmet: Vec<Unmet> = Vec::new();
-        for mut watch in watches {
-            let Some(miss) = watch.miss.take() else {
-                continue;
-            };
-            if unmet.len() < MOST_TOLD {
-                let hints = self.hints(&watch, &miss, &mut counts);
-                let subject = match &watch.expectation.what {
-                    Expected::Messages { of, .. } => {
-                        Some(format!("`{}` {}", watch.expectation.subject, of.verb()))
-                    }
-                    Expected::Output { pin, .. } => {
-                        Some(format!("`{}` drove {pin} with", watch.expectation.subject))
-                    }
-                    _ => None,
-                };
-                unmet.push(Unmet {
-                    span: watch.expectation.span.clone(),
-                    headline: miss.headline,
-                    differences: miss.differences,
-                    subject,
-                    before: miss.before,
-                    after: miss.after,
-                    hints,
-                });
-            }
-        }
-        unmet.extend(self.broken.take());
-        if self.failure_count > 0 && !self.test.speaks_of_failures {
-            let headline = match self.failure_count {
-                1 => "a node could not handle something".to_owned(),
-                more => format!("nodes could not handle {more} things"),
-            };
-            let mut failed = broken(self.test.span.clone(), headline);
-            failed.hints.push(
-                "if that is meant to be, say how often: { at = \"...\", failures = N }".into(),
-            );
-            unmet.push(failed);
-        }
-        unmet
-    }
-
-    fn hints(
-        &self,
-        watch: &Watch<'_>,
-        miss: &Miss,
-        counts: &mut Option<HashMap<Address, u64>>,
-    ) -> Vec<String> {
-        let mut hints = Vec::new();
-        let off = self
-            .offs
-            .iter()
-            .find(|(from, to)| *from <= miss.to && miss.from < *to);
-        if let Some((from, to)) = off {
-            hints.push(format!(
-                "the device was off from {} to {}",
-                words(*from),
-                words(*to)
-            ));
-        }
-        let Some(of) = watch.messages() else {
-            return hints;
-        };
-        let is_outside = |item: &&Item| item.at < miss.from || item.at > miss.to;
-        let fits = |item: &&Item| is_outside(item) && watch.would_fit(item);
-        let fitting = miss.before.iter().rev().find(fits);
-        let fitting = miss.after.iter().find(fits).or(fitting);
-        // Where something came in the stretch, that it fits elsewhere means little.
-        let came = miss.before.iter().any(|item| !is_outside(&item));
-        if let Some(item) = fitting.filter(|_| !came) {
-            hints.push(format!(
-                "what fits came at {}, not {}",
-                words(item.at),
-                stretch_in_words(miss.from, miss.to)
-            ));
-        }
-        let is_silent = self.tracks.get(&of).is_none_or(|track| track.total == 0);
-        if is_silent {
-            let counts = counts.get_or_insert_with(|| count_messages(self.test));
-            hints.push(self.way_to(of, counts));
-        }
-        let first = self.first_feed();
-        if let Some(first) = first.filter(|first| *first > miss.to && miss.before.is_empty()) {
-            hints.push(format!("the first feed comes later, at {}", words(first)));
-        }
-        hints
-    }
-
-    fn first_feed(&self) -> Option<Duration> {
-        let steps = self.test.steps.iter().filter(|step| {
-            let mut actions = step.actions.iter();
-            actions.any(|action| matches!(action, Action::Feed(_)))
-        });
-        steps.map(|step| step.when.first()).min()
-    }
-
-    /// How many messages nodes on the way to one that was silent have sent.
-    fn way_to(&self, of: Messages, counts: &HashMap<Address, u64>) -> String {
-        let (Messages::Sent { from, .. }
-        | Messages::Shown { by: from }
-        | Messages::Arrived { of: from }) = of;
-        let nodes = self.test.flows[from.flow as usize].nodes();
-        let mut way = vec![from];
-        let mut next = 0;
-        while next < way.len() {
-            let inputs = &nodes[usize::from(way[next].node.0)].inputs;
-            for (_, node) in inputs {
-                let input = Address {
-                    node: *node,
-                    ..from
-                };
-                if !way.contains(&input) {
-                    way.push(input);
-                }
-            }
-            next += 1;
-        }
-        let sent: Vec<String> = way[1..]
-            .iter()
-            .rev()
-            .map(|node| {
-                let count = counts.get(node).copied().unwrap_or_default();
-                format!("`{}` {count}", self.test.name_of(*node))
-            })
-            .collect();
-        let name = self.test.name_of(from);
-        if sent.is_empty() {
-            return format!("`{name}` was silent in the whole test");
-        }
-        format!(
-            "`{name}` was silent in the whole test; messages on the way to it: {}",
-            sent.join(", ")
-        )
     }
 }
 
