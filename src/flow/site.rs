@@ -121,9 +121,9 @@ impl Site {
         let (mut site, news) = loop {
             match self.with(&candidates) {
                 Ok(found) => break found,
-                Err((misfit, of_misfit)) => {
-                    candidates.remove(misfit);
-                    diagnostics.extend(of_misfit);
+                Err(misfit) => {
+                    candidates.remove(misfit.place);
+                    diagnostics.extend(misfit.diagnostics);
                 }
             }
         };
@@ -135,10 +135,7 @@ impl Site {
     }
 
     /// The flows that are here with candidates in the place of those of their names; or the first one that does not fit, and why.
-    fn with(
-        &self,
-        candidates: &[(Arc<Graph>, Report)],
-    ) -> Result<(Site, Vec<Arc<Graph>>), (usize, Vec<Diagnostic>)> {
+    fn with(&self, candidates: &[(Arc<Graph>, Report)]) -> Result<(Site, Vec<Arc<Graph>>), Misfit> {
         let is_replaced = |flow: &Arc<Graph>| {
             let mut names = candidates.iter().map(|(graph, _)| graph.name());
             names.any(|name| name == flow.name())
@@ -155,7 +152,10 @@ impl Site {
             let mut report = Report::over(of_graph.source().clone());
             report.diagnostics.clone_from(&of_graph.diagnostics);
             if !site.fits(graph, &mut report) {
-                return Err((place, report.into_diagnostics()));
+                return Err(Misfit {
+                    place,
+                    diagnostics: report.into_diagnostics(),
+                });
             }
             site.flows.push(graph.clone());
             site.sources.push(of_graph.source().clone());
@@ -270,6 +270,13 @@ impl Site {
             Some((span, pin, other))
         })
     }
+}
+
+/// A candidate that does not fit beside the other flows.
+struct Misfit {
+    /// Its place among the candidates.
+    place: usize,
+    diagnostics: Vec<Diagnostic>,
 }
 
 /// What comes of changed files.

@@ -293,6 +293,34 @@ fn each_flow_says_what_it_remembers_at_intervals_and_at_the_stop() {
 }
 
 #[test]
+fn a_stop_in_the_midst_of_changes_ends_both() {
+    for round in 0..20 {
+        let driver = start(
+            &[("a", NUMBERS), ("b", BETWEEN), ("c", DELIVER)],
+            &Scripted::default(),
+        );
+        let flows = driver.flows().clone();
+        let changing = std::thread::spawn(move || {
+            let variants = [format!("{WITH_LAMP}{BETWEEN}"), BETWEEN.to_owned()];
+            for variant in variants.iter().cycle() {
+                let flow = NewFlow {
+                    graph: named("b", variant),
+                    remembered: None,
+                };
+                if let Err(error) = flows.put(vec![flow]) {
+                    return error;
+                }
+            }
+            unreachable!("the cycle has no end")
+        });
+        std::thread::sleep(Duration::from_micros(700 * round));
+        assert!(driver.stop().outputs_are_safe);
+        let error = changing.join().unwrap();
+        assert!(matches!(error, ChangeError::Stopping), "{error}");
+    }
+}
+
+#[test]
 fn after_the_stop_nothing_can_be_changed() {
     let driver = start(&[("a", BETWEEN)], &Scripted::default());
     let flows = driver.flows().clone();

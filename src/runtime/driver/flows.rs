@@ -110,7 +110,7 @@ struct News {
 }
 
 impl Plan {
-    fn new_at<'a>(&'a self, side: Side) -> impl Iterator<Item = (&'a News, &'a Placed)> {
+    fn new_at(&self, side: Side) -> impl Iterator<Item = (&News, &Placed)> {
         let news = self.news.iter().map(|news| (news, &self.flows[news.at]));
         news.filter(move |(_, flow)| flow.side == side)
     }
@@ -357,6 +357,8 @@ impl Layout {
             ..self.change(side, plan, &changed.kept[..left], sensors, inputs, reply)
         };
         to_data.send(change).map_err(|_| ChangeError::Stopping)?;
+        // If data has ended, this is what keeps the answer's other end.
+        drop(to_data);
         answer.recv().map_err(|_| ChangeError::Stopping)?;
         Ok(())
     }

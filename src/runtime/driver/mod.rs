@@ -18,7 +18,7 @@
 //! * *link queue*, one per engine, 8,192: the message is dropped and counted, and the `link out` fails;
 //! * *tap queue*, one per watcher, 1,024 messages: the message is dropped for this watcher, who is told how many were;
 //! * *tap requests*, one queue per engine, 16: the watcher is turned away, in words;
-//! * *change queue*, one per engine, 4: who changes flows waits;
+//! * *change queue*, one per engine, 3: one change is made at a time, and has so many steps;
 //! * *state queue*, a place for each flow: a newer checkpoint takes the place of an older one;
 //! * *read queue*, one per bus, 1,024 requests: the reading fails, which is counted and said;
 //! * *drafts*, one per engine, 10,000: fills only while the outbox is not open; then the oldest are dropped and counted.
@@ -45,7 +45,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use self::flows::Layout;
 pub use self::flows::{ChangeError, Flows, NewFlow};
@@ -67,8 +67,6 @@ use crate::runtime::state::Checkpoint;
 const EDGES: usize = 8_192;
 /// Readings that wait for one engine.
 const READINGS: usize = 1_024;
-/// Steps of a change that wait for one engine.
-const CHANGES: usize = 4;
 
 /// What flows reach of the world.
 pub struct World {
@@ -351,7 +349,8 @@ impl Queues {
         let own = on_side(flows, side).map(|flow| (flow.place, &*flow.graph));
         let (links, linked) = LinkQueue::with_ends(side.name(), Arc::new(links::ends(own)));
         let (tap_requests, watchers) = bounded(taps::MOST_TAPS);
-        let (requests, changes) = bounded(CHANGES);
+        // Who makes a change bounds it. A bounded channel would keep what is in it when its engine ends, and that is waited for.
+        let (requests, changes) = unbounded();
         let (stop, stopped): (_, Receiver<Infallible>) = bounded(0);
         Queues {
             side,
