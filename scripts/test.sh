@@ -107,4 +107,5 @@ step "tests that need mosquitto or pandas" cargo test --locked --quiet --test al
 step "documentation" documentation
 step "demo" cargo run --locked --release --quiet -- demo --seconds 10 --json
 step "flows" "${CARGO_TARGET_DIR:-target}/release/tidegate" check flows
+step "tests of flows" "${CARGO_TARGET_DIR:-target}/release/tidegate" test flows --require
 echo "== all passed, $SECONDS s"

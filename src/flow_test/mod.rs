@@ -13,7 +13,7 @@
 //!
 //! * [`written`][]: the file as written; [`options`][]: the keys that there are, with their documentation
 //! * [`check`][]: from there to a [`Test`], beside the flows that it is about
-//! * [`test`][]: what a test is once it is valid
+//! * [`test`](mod@test): what a test is once it is valid
 //! * [`compare`][]: whether a payload is what is expected, and in what it differs
 //! * [`world`][]: the device under virtual time: flows, pins, outbox, link, power
 //! * [`feeding`][]: the messages of a feed
