@@ -4,9 +4,9 @@ use super::tests::{at, wake};
 use super::*;
 use crate::message::Value;
 use crate::nodes::testing::graph;
-use crate::nodes::{Spec, Surroundings, Use};
-use crate::runtime::node::Input;
-use crate::runtime::state::State;
+use crate::nodes::{BuildError, Spec, Surroundings, Use};
+use crate::runtime::node::{Context, Input, Node};
+use crate::runtime::state::{State, StateError};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -3,7 +3,8 @@
 use super::*;
 use crate::message::{Timestamp, Value};
 use crate::nodes::testing::graph;
-use crate::nodes::{Spec, Surroundings, Use};
+use crate::nodes::{BuildError, Spec, Surroundings, Use};
+use crate::runtime::node::{Context, Node};
 
 const SECOND: Duration = Duration::from_secs(1);
 
