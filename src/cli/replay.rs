@@ -73,8 +73,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let out: Box<dyn Write> = match &arguments.out {
         None => Box::new(io::stdout().lock()),
         Some(out) => {
-            let read = arguments.feeds.iter().map(|feed| &feed.path);
-            create(out, read.chain([&path]))?
+            let read = arguments.feeds.iter().map(|feed| &*feed.path);
+            let settings = arguments.config.as_deref();
+            let settings = settings.unwrap_or(Path::new(super::CONFIG));
+            create(out, read.chain([&*path, settings]))?
         }
     };
     let start = Instant::now();
@@ -140,13 +142,21 @@ fn load(path: &Path, config: &Config) -> Result<Option<Arc<Graph>>, Failure> {
 /// Creates the file to write to, unless it is one of those that are read.
 fn create<'a>(
     out: &Path,
-    mut read: impl Iterator<Item = &'a PathBuf>,
+    mut read: impl Iterator<Item = &'a Path>,
 ) -> Result<Box<dyn Write>, Failure> {
     let place = |path: &Path| {
+        // A shell may have opened the same file for the standard input.
+        let path = if path == Path::new("-") {
+            Path::new("/dev/stdin")
+        } else {
+            path
+        };
         let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.dev(), metadata.ino()))
+        // Only what is a file is lost.
+        metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
     };
-    if let Some(there) = place(out)
+    // A file named `-` is meant by that, as `--out` never means the standard output.
+    if let Some(there) = place(&Path::new(".").join(out))
         && read.any(|path| place(path) == Some(there))
     {
         let out = out.display();

@@ -26,7 +26,7 @@ use crate::message::Value;
 use crate::runtime::Address;
 use crate::runtime::driver::chain;
 
-/// What may happen in one test: wake-ups, feeds, edges. At one a second that is most of a year.
+/// What may happen in one test: wake-ups, feeds, edges, looks at what must be so. At one a second that is most of a year.
 const MOST_EVENTS: u64 = if cfg!(test) { 200_000 } else { 20_000_000 };
 /// Expectations of one test that are told, and failures of nodes.
 const MOST_TOLD: usize = 20;
@@ -184,6 +184,8 @@ impl<'t> Run<'t> {
             .flat_map(|step| step.expectations.iter().map(|it| Watch::new(it, step.when)))
             .collect();
         let mut turns = BinaryHeap::new();
+        // What outputs are at the start is what their first change is from.
+        turns.push(Reverse((Duration::ZERO, Turn::Begin)));
         for (place, step) in steps().enumerate() {
             if !step.actions.is_empty() {
                 let turn = Turn::Act {
@@ -276,8 +278,12 @@ impl<'t> Run<'t> {
         {
             self.turns.pop();
             if let Turn::Judge { watch } = turn {
+                self.events += 1;
                 self.judge(watch);
             }
+        }
+        if self.events > MOST_EVENTS {
+            self.break_off();
         }
     }
 
@@ -300,13 +306,13 @@ impl<'t> Run<'t> {
         let mut unmet = broken(
             self.test.span.clone(),
             format!(
-                "the test was stopped at {}: more than {MOST_EVENTS} wake-ups and feeds",
+                "the test was stopped at {}: more than {MOST_EVENTS} wake-ups, feeds and looks",
                 words(self.world.now())
             ),
         );
         unmet.hints.push(
-            "does a node wake up again and again without time going on? else let it last less, or let `inject` and feeds be less \
-             often"
+            "does a node wake up again and again without time going on? else let it last less, or let `inject`, feeds and \
+             expectations be less often"
                 .into(),
         );
         self.broken = Some(unmet);

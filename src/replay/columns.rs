@@ -18,6 +18,10 @@ use super::times::{Times, shortened};
 use crate::flow::diagnostic::nearest;
 use crate::message::{Object, Text, Value};
 
+/// What to say of line ends that old programs write, which would join lines and lose rows.
+const CARRIAGE_RETURN: &str = "a carriage return without a line feed ends nothing here; if all lines end so, convert the file, \
+                               as in: tr '\\r' '\\n' < FILE";
+
 /// Columns that a file may have.
 const MOST_COLUMNS: usize = 10_000;
 
@@ -92,7 +96,11 @@ impl Columns {
             if name.contains('\0') {
                 return Err(FileError::NotText { path: path.into() });
             }
-            names.push(name.trim().into());
+            let name = name.trim();
+            if name.contains('\r') {
+                return Err(wrong(CARRIAGE_RETURN.into()));
+            }
+            names.push(name.into());
         }
         Columns::of(&names, options, record).map_err(wrong)
     }
@@ -345,6 +353,11 @@ impl Record {
             }
         }
         lines.take(to, count);
+        if self.quoted.is_more_left {
+            return Ok(Err(
+                self.problem("with a carriage return", CARRIAGE_RETURN.to_owned())
+            ));
+        }
         self.text.clear();
         self.text
             .extend_from_slice(&self.quoted.output[..self.quoted.written]);
@@ -365,6 +378,8 @@ struct Quoted {
     written: usize,
     ends: Vec<usize>,
     ended: usize,
+    /// Whether the record was at its end before the line was: for the library a carriage return ends it.
+    is_more_left: bool,
 }
 
 impl Default for Quoted {
@@ -376,6 +391,7 @@ impl Default for Quoted {
             written: 0,
             ends: Vec::new(),
             ended: 0,
+            is_more_left: false,
         }
     }
 }
@@ -385,6 +401,7 @@ impl Quoted {
         self.reader.reset();
         self.written = 0;
         self.ended = 0;
+        self.is_more_left = false;
     }
 
     /// Takes a line; says whether the record ends with it.
@@ -404,7 +421,10 @@ impl Quoted {
             self.written += written;
             self.ended += ended;
             match result {
-                ReadRecordResult::Record | ReadRecordResult::End => return true,
+                ReadRecordResult::Record | ReadRecordResult::End => {
+                    self.is_more_left = line.iter().any(|byte| !b"\r\n".contains(byte));
+                    return true;
+                }
                 ReadRecordResult::InputEmpty => return false,
                 ReadRecordResult::OutputFull => self.output.resize(2 * self.output.len() + 1, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(2 * self.ends.len() + 1, 0),

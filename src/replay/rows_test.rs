@@ -93,6 +93,37 @@ fn lines_of_csv_end_as_they_like_and_may_be_empty() {
 }
 
 #[test]
+fn a_carriage_return_alone_loses_no_row_without_a_word() {
+    for header in [
+        "time,payload",
+        "\"time\",payload",
+        "payload,time",
+        "a,time,b",
+    ] {
+        let text = format!("{header}\r7,1\r8,2\r");
+        check_error(text, "tr '\\r' '\\n' < FILE");
+    }
+    let problem = |text: &str, expected: &str| {
+        let found = read_with("f", text, &RowOptions::default());
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with(expected), "{found:?}");
+        assert_eq!(found[1], format!("{T} 9"));
+    };
+    problem(
+        "time,payload\n\"6\",1\r\"7\",2\n7,9",
+        "2: with a carriage return: ",
+    );
+    problem(
+        "time,payload\n6,1\r7,2\n7,9",
+        "2: with the wrong number of fields: ",
+    );
+    check(
+        "time,payload\n\"7\",\"a\rb\"\r\n",
+        &[&format!("{T} \"a\\rb\"")],
+    );
+}
+
+#[test]
 fn quotation_marks_hold_commas_and_lines_together() {
     check(
         "\"time\",\"payload\"\n7,\"a,\"\"b\"\"\"\n\"7\",\"two\nlines\"\n7,c",

@@ -204,9 +204,23 @@ fn out_is_written_anew_but_only_when_all_is_right_and_never_over_what_is_read() 
             "is a file that is read; write to another one",
         );
     }
+    let mut command = place.command(&["store.toml", "--feed", "probe=-", "--out", "week.csv"]);
+    command.stdin(std::fs::File::open(place.path("week.csv")).unwrap());
+    let ended = Ended::of(command);
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    assert!(
+        ended.stderr.contains("is a file that is read"),
+        "{ended:#?}"
+    );
+    let settings = "[device]\nid = 'press-7'\n";
+    place.write("tidegate.toml", settings);
+    place.is_bad(
+        &[&STORE[..], &["--out", "tidegate.toml"]].concat(),
+        "is a file that is read; write to another one",
+    );
     assert_eq!(
-        (place.read("week.csv"), place.read("store.toml")),
-        (ROWS.into(), FLOW.into())
+        ["week.csv", "store.toml", "tidegate.toml"].map(|name| place.read(name)),
+        [ROWS, FLOW, settings]
     );
     place.is_bad(
         &[&STORE[..], &["--out", "none/out.jsonl"]].concat(),

@@ -73,6 +73,16 @@ fn a_test_that_does_too_much_is_stopped_in_words() {
 }
 
 #[test]
+fn a_test_that_looks_too_often_is_stopped_in_words() {
+    let steps =
+        "steps = [{ from = '0s', to = '10000d', every = '1ms', expect.show = { none = true } }]";
+    let outcome = run(FLOW, steps);
+    let headline = &outcome.unmet[0].headline;
+    let stopped = "the test was stopped at 3m 20s";
+    assert!(headline.starts_with(stopped), "{headline}");
+}
+
+#[test]
 fn a_node_that_never_lets_time_go_on_is_stopped_in_words() {
     /// A node that wakes up at once, again and again.
     #[derive(Debug)]

@@ -167,6 +167,14 @@ fn a_pin_has_its_level_after_all_that_happens_at_a_moment() {
 }
 
 #[test]
+fn a_change_at_the_first_moment_at_which_anything_happens_is_one() {
+    let feed = "{ at = '1s', feed.probe = 9 }";
+    let check = |step: &str| check(FLOW, &[feed, step], &[]);
+    check("{ from = '1s', to = '2s', expect.relay = { count = 1 } }");
+    check("{ at = '1s', expect.relay = { payload = 1, count = 1 } }");
+}
+
+#[test]
 fn a_node_that_fails_fails_the_test_unless_a_step_speaks_of_it() {
     let fails = "{ from = '1s', to = '3s', every = '1s', feed.probe = { fails = 'no bus' } }";
     let check = |step: &str, expected: &[&str]| check(FLOW, &[fails, step], expected);
