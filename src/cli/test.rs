@@ -71,34 +71,45 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         paths => paths,
     };
     let mut suite = Suite::load(paths)?;
-    if let Some(part) = &arguments.only {
-        let all: Vec<String> = suite.tests.iter().map(|test| test.full_name()).collect();
-        suite.keep_only(part);
-        if suite.tests.is_empty() {
-            eprintln!(
-                "tidegate: no test has `{part}` in its name; there are: {}",
-                list(&all)
-            );
-            return Ok(Outcome::Bad);
-        }
-    }
+    let not_found = arguments
+        .only
+        .as_ref()
+        .and_then(|part| keep_only(part, &mut suite));
     let start = Instant::now();
     let outcomes = with_quiet_panics(|| suite.run());
     let summary = Summary::of(&outcomes, start.elapsed());
-    if let Some(path) = &arguments.junit {
-        let xml = junit::file(&outcomes, &suite.findings);
-        std::fs::write(path, xml)
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
     if arguments.json {
         print_json(&suite, &outcomes, summary)?;
     } else {
         print(&suite, &outcomes, summary, arguments.require)?;
     }
+    // What became of the tests has been said by now, whether it can be written or not.
+    if let Some(path) = &arguments.junit {
+        let xml = junit::file(&outcomes, &suite.findings);
+        std::fs::write(path, xml)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    if let Some(not_found) = not_found {
+        return Err(not_found.into());
+    }
     let is_missing = arguments.require && !suite.untested.is_empty();
     let has_mistakes = suite.findings.iter().any(|finding| finding.has_errors());
     let is_good = summary.failed == 0 && !has_mistakes && !is_missing && suite.flows > 0;
     Ok(if is_good { Outcome::Good } else { Outcome::Bad })
+}
+
+/// Leaves the tests with that in their name; what to say if there are none. Mistakes may be why, so these are told all the same.
+fn keep_only(part: &str, suite: &mut Suite) -> Option<String> {
+    let all: Vec<String> = suite.tests.iter().map(|test| test.full_name()).collect();
+    suite.keep_only(part);
+    if !suite.tests.is_empty() {
+        return None;
+    }
+    let there_are = match &all[..] {
+        [] => "there are none without mistakes".to_owned(),
+        all => format!("there are: {}", list(all)),
+    };
+    Some(format!("no test has `{part}` in its name; {there_are}"))
 }
 
 fn record(arguments: &Arguments) -> Result<Outcome, Failure> {

@@ -1,6 +1,7 @@
 //! JUnit's XML, as build servers read it: a suite per flow, a case per test.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::report;
 use super::run::Outcome;
@@ -26,7 +27,8 @@ pub fn file(outcomes: &[Outcome], findings: &[Finding]) -> String {
 
 fn suite(flow: &str, outcomes: &[&Outcome], errors: &[&Finding], text: &mut String) {
     let failed = outcomes.iter().filter(|it| !it.has_passed()).count();
-    let seconds: f64 = outcomes.iter().map(|it| it.took.as_secs_f64()).sum();
+    let took: Duration = outcomes.iter().map(|it| it.took).sum();
+    let seconds = took.as_secs_f64();
     let flow = escaped(flow);
     let _ = writeln!(
         text,

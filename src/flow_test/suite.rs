@@ -1,5 +1,6 @@
 //! Which tests there are, and running them side by side.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -51,9 +52,11 @@ impl Suite {
     /// Reads and checks the tests of a flow file, of a test file, or of all flows in a directory. Each flow is looked at once.
     pub fn load(paths: &[PathBuf]) -> Result<Suite, SuiteError> {
         let mut flows = Vec::new();
+        let mut known = HashSet::new();
         for path in paths {
             for flow in flows_at(path)? {
-                if !flows.contains(&flow) {
+                // `a.toml` is `./a.toml`.
+                if known.insert(flow.canonicalize().unwrap_or_else(|_| flow.clone())) {
                     flows.push(flow);
                 }
             }
@@ -79,7 +82,8 @@ impl Suite {
         diagnostics.retain(Diagnostic::is_error);
         let directory = flow.parent().unwrap_or(Path::new("")).to_owned();
         let file = directory.join(format!("{name}{ENDING}"));
-        if file.is_file() {
+        // One that cannot be read, such as a link to nowhere, is not none.
+        if file.symlink_metadata().is_ok() {
             let (text, unreadable) = match std::fs::read_to_string(&file) {
                 Ok(text) => (text, None),
                 Err(error) => (String::new(), Some(error)),

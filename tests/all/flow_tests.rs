@@ -159,6 +159,43 @@ fn tests_are_chosen_by_name() {
         ended.stderr.contains("there are: a/good, a/bad"),
         "{ended:#?}"
     );
+    let ended = test(flows.path(), &[".", "--only", "nonesuch", "--json"]);
+    ended.assert_code(1);
+    assert_eq!(ended.json()["summary"]["tests"], 0);
+
+    std::fs::write(flows.path().join("a.toml"), "x = 1").unwrap();
+    let ended = test(flows.path(), &[".", "--only", "a/go"]);
+    ended.assert_code(1);
+    assert!(ended.stdout.contains("./a.toml:1:1"), "{ended:#?}");
+}
+
+#[test]
+fn a_flow_is_tested_once_however_often_it_is_named() {
+    let flows = directory(&[("a.toml", FLOW), ("a.test.toml", GOOD)]);
+    let whole = flows.path().join("a.toml");
+    let named = [".", "a.toml", "./a.test.toml", whole.to_str().unwrap()];
+    let ended = test(flows.path(), &named);
+    assert!(ended.stdout.contains("1 test: 1 passed"), "{ended:#?}");
+}
+
+#[test]
+fn a_test_file_that_cannot_be_read_is_a_mistake_and_not_a_flow_without_one() {
+    let flows = directory(&[("a.toml", FLOW)]);
+    let file = flows.path().join("a.test.toml");
+    let check = |expected: &str| {
+        let ended = test(flows.path(), &["."]);
+        ended.assert_code(1);
+        assert!(
+            ended.stdout.contains("the file cannot be read"),
+            "{ended:#?}"
+        );
+        assert!(ended.stdout.contains(expected), "{ended:#?}");
+    };
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    check("No such file");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    check("Is a directory");
 }
 
 #[test]
@@ -193,10 +230,17 @@ fn outcomes_are_json_and_junit_for_machines() {
         "<testsuite name=\"a\" tests=\"2\" failures=\"1\" errors=\"0\"",
         "<testcase classname=\"a\" name=\"good\" file=\"./a.test.toml\" line=\"1\"",
         "<failure message=\"`show` showed something else at 2s\">",
-        "<testsuite name=\"b\" tests=\"1\" failures=\"0\" errors=\"1\"",
+        "<testsuite name=\"b\" tests=\"1\" failures=\"0\" errors=\"1\" time=\"0.000000\">",
     ] {
         assert!(xml.contains(part), "{part}: {xml}");
     }
+    let ended = test(flows.path(), &[".", "--json", "--junit", "none/out.xml"]);
+    ended.assert_code(1);
+    assert_eq!(ended.json()["summary"]["tests"], 2);
+    assert!(
+        ended.stderr.contains("cannot write none/out.xml"),
+        "{ended:#?}"
+    );
 }
 
 #[test]
