@@ -195,6 +195,8 @@ fn is_json(path: &Path, beginning: &[u8]) -> Result<bool, FileError> {
     let ending = path().extension().map(|ending| ending.to_ascii_lowercase());
     let first = beginning.trim_ascii_start().first();
     match ending.as_ref().and_then(|ending| ending.to_str()) {
+        // No header begins so, and the line may never end.
+        Some("csv") | None if first == Some(&0) => Err(FileError::NotText { path: path() }),
         Some("csv") => Ok(false),
         _ if first == Some(&b'[') => Err(FileError::JsonArray { path: path() }),
         Some("jsonl" | "ndjson") => Ok(true),

@@ -398,6 +398,11 @@ fn a_file_of_no_use_is_told_with_what_to_do() {
         "f is compressed; unpack it first, as in: gunzip -c",
     );
     check_error([0xff, 0xfe, b't', 0], "f is no text in UTF-8");
+    // It never ends.
+    let zeros = Box::new(std::io::repeat(0));
+    let opened = Rows::new(Path::new("f"), zeros, &RowOptions::default());
+    let error = opened.err().expect("it is of no use");
+    assert!(said(&error).contains("f is no text in UTF-8"));
     check_error(b"time,\0\0\n".to_vec(), "f is no text");
     check_error(b"t\xefme,a\n".to_vec(), "f is no text");
     check_error("x".repeat(LONGEST_ROW + 1), "the line is longer than");

@@ -209,6 +209,16 @@ fn file(
         }
     };
     let path = directory.join(options.file.unwrap_or_default());
+    // It is read here and again when the test runs, so it is neither a pipe nor the standard input, which `-` would be.
+    let is_other = path.metadata().is_ok_and(|metadata| !metadata.is_file());
+    if is_other || path == Path::new("-") {
+        let message = format!(
+            "{} is no file that a test can read again and again",
+            path.display()
+        );
+        report.error(place(table, "file"), message, None);
+        return None;
+    }
     let default = RowOptions::default();
     let options = RowOptions {
         time_zone,
