@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::board::{self, Board};
 use crate::control_socket::ControlSocket;
 use crate::flow::Graph;
-use crate::outbox::{self, Claim, Ledger, OpenError, Opening, Outbox, Record, RecordId};
+use crate::outbox::{self, Claim, Key, Lane, Ledger, OpenError, Opening, Outbox, Record, RecordId};
 use crate::runtime::Counters;
 use crate::runtime::clock::{Clock, Reanchor};
 use crate::runtime::driver::states::StateQueue;
@@ -197,7 +197,10 @@ impl Device {
     /// The ids of all records of this start, whatever became of them.
     pub fn accepted_ids(&self) -> impl Iterator<Item = RecordId> + use<> {
         let outbox = &self.meter.delivery.outbox;
-        let (epoch, last) = (outbox.epoch(), outbox.get().map_or(0, Outbox::last_seq));
+        let (epoch, last) = (
+            outbox.epoch(),
+            outbox.get().map_or(0, |outbox| outbox.last().seq),
+        );
         (1..=last).map(move |seq| RecordId { epoch, seq })
     }
 
@@ -484,14 +487,17 @@ async fn reanchor(clock: Clock) {
 }
 
 impl Backlog for Outbox {
-    fn peek(&self, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
-        Outbox::peek(self, after, limit)
+    fn peek(&self, lane: Lane, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
+        Outbox::peek(self, lane, after, limit)
     }
-    fn acknowledge(&self, id: RecordId) {
-        Outbox::acknowledge(self, id);
+    fn last(&self) -> RecordId {
+        Outbox::last(self)
     }
-    fn dead_letter(&self, id: RecordId, reason: &str) {
-        Outbox::dead_letter(self, id, reason);
+    fn acknowledge(&self, key: Key) {
+        Outbox::acknowledge(self, key);
+    }
+    fn dead_letter(&self, key: Key, reason: &str) {
+        Outbox::dead_letter(self, key, reason);
     }
     async fn changed(&self) {
         Outbox::changed(self).await;

@@ -69,12 +69,12 @@ struct Reporter {
 
 impl Node for Reporter {
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
+        let topic = self.topic.fill(&message.topic);
+        let payload = Bytes::from(message.payload.to_json());
         cx.uplink(Draft {
-            topic: self.topic.fill(&message.topic),
-            payload: Bytes::from(message.payload.to_json()),
-            time: message.time,
             retain: self.retain,
             envelope: self.envelope,
+            ..Draft::new(topic, payload, message.time)
         });
     }
 }

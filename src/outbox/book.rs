@@ -193,13 +193,7 @@ impl Book {
     pub(super) fn append(&mut self, draft: Draft, now: Duration) {
         self.last_seq += 1;
         let size = size_of(&draft);
-        let record = Arc::new(Record {
-            id: RecordId {
-                epoch: self.epoch,
-                seq: self.last_seq,
-            },
-            draft,
-        });
+        let record = Arc::new(Record::new(self.last(), draft));
         // What is larger than all of the memory goes by itself: nothing else would make room for it.
         if self.limits.when_full == WhenFull::DropOldest && size <= self.limits.max_pending {
             while self.pending_bytes + size > self.limits.max_pending

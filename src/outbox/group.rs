@@ -83,19 +83,18 @@ pub(super) fn decode_records(epoch: u64, value: &[u8]) -> Result<Vec<Arc<Record>
     Ok(entries
         .into_iter()
         .map(|entry| {
-            Arc::new(Record {
-                id: RecordId {
-                    epoch,
-                    seq: entry.seq,
-                },
-                draft: Draft {
-                    topic: entry.topic.to_owned(),
-                    payload: Bytes::copy_from_slice(entry.payload),
-                    time: Timestamp::from_nanos(entry.time_ns),
-                    retain: entry.retain,
-                    envelope: entry.envelope,
-                },
-            })
+            let id = RecordId {
+                epoch,
+                seq: entry.seq,
+            };
+            let payload = Bytes::copy_from_slice(entry.payload);
+            let time = Timestamp::from_nanos(entry.time_ns);
+            let draft = Draft {
+                retain: entry.retain,
+                envelope: entry.envelope,
+                ..Draft::new(entry.topic.to_owned(), payload, time)
+            };
+            Arc::new(Record::new(id, draft))
         })
         .collect())
 }
@@ -147,20 +146,17 @@ mod tests {
             .into_iter()
             .zip([3, 4, 9])
             .map(|(payload, seq)| {
-                Arc::new(Record {
-                    id: RecordId { epoch: 7, seq },
-                    draft: Draft {
-                        topic: "sites/hall/ü".to_owned(),
-                        payload: Bytes::from_static(payload),
-                        time: Timestamp::from_nanos(-5),
-                        retain: seq == 4,
-                        envelope: if seq == 9 {
-                            Envelope::None
-                        } else {
-                            Envelope::Json
-                        },
+                let (topic, payload) = ("sites/hall/ü".to_owned(), Bytes::from_static(payload));
+                let draft = Draft {
+                    retain: seq == 4,
+                    envelope: if seq == 9 {
+                        Envelope::None
+                    } else {
+                        Envelope::Json
                     },
-                })
+                    ..Draft::new(topic, payload, Timestamp::from_nanos(-5))
+                };
+                Arc::new(Record::new(RecordId { epoch: 7, seq }, draft))
             })
             .collect()
     }

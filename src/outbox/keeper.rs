@@ -544,7 +544,7 @@ mod tests {
     use crate::message::Timestamp;
     use crate::outbox::book::Limits;
     use crate::outbox::group::Snapshot;
-    use crate::outbox::record::{Draft, Envelope, Record, RecordId};
+    use crate::outbox::record::{Draft, Record, RecordId};
 
     /// A store in memory that fails when it is told to.
     #[derive(Default)]
@@ -646,13 +646,8 @@ mod tests {
 
     fn append(keeper: &Keeper<Fake>, count: usize, now: Now) {
         for _ in 0..count {
-            let draft = Draft {
-                topic: "t".to_owned(),
-                payload: Bytes::from_static(b"1"),
-                time: Timestamp::default(),
-                retain: false,
-                envelope: Envelope::Json,
-            };
+            let payload = Bytes::from_static(b"1");
+            let draft = Draft::new("t".to_owned(), payload, Timestamp::default());
             keeper.shared.update(|book| book.append(draft, now.mono));
         }
     }

@@ -44,7 +44,7 @@ use std::time::Duration;
 
 pub use book::WhenFull;
 pub use ledger::Ledger;
-pub use record::{Draft, Envelope, Record, RecordId};
+pub use record::{Draft, Envelope, Key, Lane, Merged, Priority, Record, RecordId};
 
 use book::{Book, Limits};
 use files::{LockError, Marker};
@@ -327,20 +327,25 @@ impl Outbox {
         self.inner.shared.changed.notify_one();
     }
 
-    /// Up to `limit` records after `after`, in the order of their ids, that are neither acknowledged nor given up. Never
-    /// waits: it shows what is in memory, and has the rest read. [`Outbox::changed`] tells when to look again.
-    pub fn peek(&self, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
+    /// Up to `limit` records of a lane after `after`, in the order of their ids, that are neither acknowledged nor given up.
+    /// Never waits: it shows what is in memory, and has the rest read. [`Outbox::changed`] tells when to look again.
+    pub fn peek(&self, lane: Lane, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
+        if lane != Lane::default() {
+            return Vec::new();
+        }
         self.inner.shared.update(|book| book.peek(after, limit))
     }
 
     /// The record is delivered. Acknowledging it twice, or one that never was, does nothing.
-    pub fn acknowledge(&self, id: RecordId) {
+    pub fn acknowledge(&self, key: Key) {
         let now = self.inner.clock.now().mono;
-        self.inner.shared.update(|book| book.acknowledge(id, now));
+        self.inner
+            .shared
+            .update(|book| book.acknowledge(key.id, now));
     }
 
     /// The record cannot be delivered, ever. It is kept in `dead-letters.jsonl`, with the reason.
-    pub fn dead_letter(&self, id: RecordId, reason: &str) {
+    pub fn dead_letter(&self, Key { id, .. }: Key, reason: &str) {
         let now = self.inner.clock.now();
         self.inner
             .shared
@@ -361,9 +366,9 @@ impl Outbox {
         self.inner.shared.with(|book| book.last()).epoch
     }
 
-    /// The last seq given to a record of this epoch; 0 if none was.
-    pub fn last_seq(&self) -> u64 {
-        self.inner.shared.with(|book| book.last()).seq
+    /// The last id given to a record; of this epoch, with seq 0 if none was.
+    pub fn last(&self) -> RecordId {
+        self.inner.shared.with(|book| book.last())
     }
 
     /// Commits what is pending, and ends the storage thread. Waits for the disk. Other handles may still be used, but

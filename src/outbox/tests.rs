@@ -25,18 +25,22 @@ fn open(settings: &Settings) -> (Outbox, Opening) {
     Outbox::open(settings.clone(), Clock::start()).expect("the outbox opens")
 }
 
+/// Where a record with this id is found.
+fn key(id: RecordId) -> Key {
+    let lane = Lane::default();
+    Key { lane, id }
+}
+
 fn draft(number: u64, payload_bytes: usize) -> Draft {
     let mut payload = number.to_string();
     while payload.len() < payload_bytes {
         payload.push_str("0123456789");
     }
-    Draft {
-        topic: "sites/hall/temperature".to_owned(),
-        payload: Bytes::from(payload),
-        time: Timestamp::from_millis(number as i64),
-        retain: false,
-        envelope: Envelope::Json,
-    }
+    Draft::new(
+        "sites/hall/temperature".to_owned(),
+        Bytes::from(payload),
+        Timestamp::from_millis(number as i64),
+    )
 }
 
 fn append(outbox: &Outbox, numbers: std::ops::Range<u64>, payload_bytes: usize) {
@@ -63,7 +67,7 @@ fn until_stored(outbox: &Outbox, stored: u64) {
 fn drain(outbox: &Outbox, expected: u64, limit: usize) -> Vec<RecordId> {
     let mut ids = Vec::new();
     until("all records to be shown", || {
-        let batch = outbox.peek(ids.last().copied(), limit);
+        let batch = outbox.peek(Lane::default(), ids.last().copied(), limit);
         assert!(batch.len() <= limit);
         ids.extend(batch.iter().map(|record| record.id));
         ids.len() as u64 >= expected
@@ -108,7 +112,7 @@ fn what_is_not_acknowledged_is_there_after_a_restart_in_order() {
     append(&outbox, 0..300, 100);
     let ids = drain(&outbox, 300, 64);
     for id in ids.iter().filter(|id| id.seq % 3 != 0) {
-        outbox.acknowledge(*id);
+        outbox.acknowledge(key(*id));
     }
     let left = outbox.close();
     assert_eq!(
@@ -129,7 +133,7 @@ fn what_is_not_acknowledged_is_there_after_a_restart_in_order() {
     });
     let expected = expected.chain((1..=5).map(|seq| RecordId { epoch: 2, seq }));
     assert_eq!(ids, expected.collect::<Vec<_>>());
-    let record = &outbox.peek(None, 1)[0];
+    let record = &outbox.peek(Lane::default(), None, 1)[0];
     assert_eq!(record.draft, draft(2, 100), "as it was written");
     check_balance(&outbox);
 }
@@ -142,7 +146,7 @@ fn a_crash_after_a_commit_loses_nothing_accepted() {
     append(&outbox, 0..1000, 50);
     until_stored(&outbox, 1000);
     for id in drain(&outbox, 1000, 100).iter().take(10) {
-        outbox.acknowledge(*id);
+        outbox.acknowledge(key(*id));
     }
     drop(outbox);
 
@@ -161,7 +165,7 @@ fn what_is_acknowledged_before_the_commit_is_never_written() {
     let (outbox, _) = open(&settings);
     append(&outbox, 0..100, 50);
     for id in drain(&outbox, 100, 10) {
-        outbox.acknowledge(id);
+        outbox.acknowledge(key(id));
     }
     let ledger = outbox.close();
     assert_eq!((ledger.acknowledged, ledger.stored), (100, 0));
@@ -182,7 +186,7 @@ fn with_a_group_partly_acknowledged_only_the_rest_is_sent_again() {
     append(&outbox, 0..20, 50);
     until_stored(&outbox, 20);
     for seq in [1, 2, 5, 6, 7, 20] {
-        outbox.acknowledge(RecordId { epoch: 1, seq });
+        outbox.acknowledge(key(RecordId { epoch: 1, seq }));
     }
     // Acknowledgements of stored records are synced by themselves, without further records.
     let commits = outbox.ledger().commits;
@@ -326,7 +330,7 @@ fn generations_come_and_go() {
     let disk_bytes = outbox.ledger().disk_bytes;
     assert!(disk_bytes <= MIN_SIZE, "{disk_bytes}");
     for id in drain(&outbox, 1500, 100) {
-        outbox.acknowledge(id);
+        outbox.acknowledge(key(id));
     }
     until("old generations to go", || {
         generations(&settings).len() == 1
@@ -572,7 +576,7 @@ fn with_no_interval_only_what_is_durable_is_shown() {
     let (outbox, _) = open(&settings);
     for part in 0..20 {
         append(&outbox, part * 10..part * 10 + 10, 50);
-        let seen = outbox.peek(None, usize::MAX).len() as u64;
+        let seen = outbox.peek(Lane::default(), None, usize::MAX).len() as u64;
         let ledger = outbox.ledger();
         assert!(seen <= ledger.stored, "{seen} seen of {ledger:?}");
     }
@@ -624,14 +628,14 @@ fn a_reader_is_woken_by_what_it_waits_for() {
             .block_on(changed)
             .unwrap_or_else(|_| panic!("woken by {what}"));
     };
-    while outbox.peek(None, 100).len() < 100 {
+    while outbox.peek(Lane::default(), None, 100).len() < 100 {
         wait("reading");
     }
     let last = RecordId { epoch: 1, seq: 100 };
-    assert!(outbox.peek(Some(last), 1).is_empty());
+    assert!(outbox.peek(Lane::default(), Some(last), 1).is_empty());
     append(&outbox, 0..1, 10);
     wait("appending");
-    assert_eq!(outbox.peek(Some(last), 1).len(), 1);
+    assert_eq!(outbox.peek(Lane::default(), Some(last), 1).len(), 1);
 }
 
 #[test]
@@ -645,12 +649,12 @@ fn dead_letters_are_kept_with_their_reason() {
     let (outbox, _) = open(&settings);
     // Its contents are not in memory yet.
     outbox.dead_letter(
-        RecordId { epoch: 1, seq: 2 },
+        key(RecordId { epoch: 1, seq: 2 }),
         "larger than the broker takes",
     );
-    outbox.dead_letter(RecordId { epoch: 1, seq: 2 }, "again");
+    outbox.dead_letter(key(RecordId { epoch: 1, seq: 2 }), "again");
     append(&outbox, 7..8, 10);
-    outbox.dead_letter(RecordId { epoch: 2, seq: 1 }, "no");
+    outbox.dead_letter(key(RecordId { epoch: 2, seq: 1 }), "no");
     let ledger = outbox.close();
     assert_eq!(
         (ledger.dead_lettered, ledger.stored, ledger.accepted),

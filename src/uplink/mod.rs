@@ -45,21 +45,24 @@ pub use reason::{Kind, Reason};
 pub use status::{Counts, LinkState, Status};
 pub use tls::Files;
 
-use crate::outbox::{Record, RecordId};
+use crate::outbox::{Key, Lane, Record, RecordId};
 use crate::runtime::clock::Clock;
 
 /// What the uplink needs of the outbox.
 pub trait Backlog: Send + Sync + 'static {
-    /// At most `limit` records after `after` (from the oldest one without it), in the order of their ids. Records that
-    /// were acknowledged or given back as dead letters are not among them. It does not block, and may give fewer than
+    /// At most `limit` records of a lane after `after` (from the oldest one without it), in the order of their ids. Records
+    /// that were acknowledged or given back as dead letters are not among them. It does not block, and may give fewer than
     /// there are, or none; then [`Backlog::changed`] tells when to ask again.
-    fn peek(&self, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>>;
+    fn peek(&self, lane: Lane, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>>;
+
+    /// The id that was given last: what comes from now on is later.
+    fn last(&self) -> RecordId;
 
     /// The broker has acknowledged this record.
-    fn acknowledge(&self, id: RecordId);
+    fn acknowledge(&self, key: Key);
 
     /// This record can never be sent.
-    fn dead_letter(&self, id: RecordId, reason: &str);
+    fn dead_letter(&self, key: Key, reason: &str);
 
     /// Waits until `peek` may give more than it gave before. A change between that `peek` and this call must not be
     /// lost: it needs a permit that is kept, as `tokio::sync::Notify::notify_one` keeps one.

@@ -31,6 +31,7 @@ use super::timing::{ACK_KEEP_ALIVES, Backoff, Stalled, Timing};
 use super::tls::{self, Stamps};
 use super::wire::{self, Packet};
 use super::{Backlog, Settings};
+use crate::outbox::{Key, Lane};
 use crate::runtime::clock::Clock;
 
 /// The broker has nothing to send but answers of a few bytes.
@@ -306,7 +307,7 @@ impl Link {
         if room == 0 {
             return Ok(true);
         }
-        let records = backlog.peek(self.session.cursor(), room);
+        let records = backlog.peek(Lane::default(), self.session.cursor(), room);
         let found = !records.is_empty();
         for record in records {
             match Packet::new(&record, &self.client_id, self.max_packet) {
@@ -324,7 +325,7 @@ impl Link {
                 Err(reason) => {
                     self.session.pass_over(record.id);
                     self.reporter.dead_lettered();
-                    backlog.dead_letter(record.id, &reason.to_string());
+                    backlog.dead_letter(record.key(), &reason.to_string());
                 }
             }
         }
@@ -352,7 +353,8 @@ impl Link {
                 {
                     Some(id) => {
                         self.reporter.acknowledged();
-                        backlog.acknowledge(id);
+                        let lane = Lane::default();
+                        backlog.acknowledge(Key { lane, id });
                     }
                     None => self.reporter.unexpected_ack(),
                 },

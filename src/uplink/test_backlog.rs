@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Backlog;
 use crate::message::Timestamp;
-use crate::outbox::{Draft, Envelope, Record, RecordId};
+use crate::outbox::{Draft, Key, Lane, Record, RecordId};
 
 #[derive(Clone)]
 pub(super) struct TestBacklog(Arc<Inner>);
@@ -37,15 +37,14 @@ impl TestBacklog {
 
     pub(super) fn push(&self, seq: u64, topic: &str, payload: &str) {
         let id = RecordId { epoch: 1, seq };
-        let draft = Draft {
-            topic: topic.to_owned(),
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
-            time: Timestamp::from_millis(seq as i64),
-            retain: false,
-            envelope: Envelope::Json,
-        };
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        let draft = Draft::new(
+            topic.to_owned(),
+            payload,
+            Timestamp::from_millis(seq as i64),
+        );
         let mut records = self.0.records.lock().unwrap();
-        records.insert(id, Arc::new(Record { id, draft }));
+        records.insert(id, Arc::new(Record::new(id, draft)));
         self.0.left.send_replace(records.len());
         drop(records);
         self.0.changed.notify_one();
@@ -77,24 +76,32 @@ impl TestBacklog {
 }
 
 impl Backlog for TestBacklog {
-    fn peek(&self, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
+    fn peek(&self, lane: Lane, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
         use std::ops::Bound::{Excluded, Unbounded};
         let start = after.map_or(Unbounded, Excluded);
         let records = self.0.records.lock().unwrap();
         let range = records.range((start, Unbounded));
         range
+            .filter(|(_, record)| record.draft.lane() == lane)
             .take(limit)
             .map(|(_, record)| Arc::clone(record))
             .collect()
     }
 
-    fn acknowledge(&self, id: RecordId) {
+    fn last(&self) -> RecordId {
+        let records = self.0.records.lock().unwrap();
+        records
+            .last_key_value()
+            .map_or(RecordId::default(), |(id, _)| *id)
+    }
+
+    fn acknowledge(&self, Key { id, .. }: Key) {
         (self.0.on_acknowledge)(id);
         self.0.acknowledged.lock().unwrap().push(id);
         self.remove(id);
     }
 
-    fn dead_letter(&self, id: RecordId, reason: &str) {
+    fn dead_letter(&self, Key { id, .. }: Key, reason: &str) {
         self.0
             .dead_letters
             .lock()

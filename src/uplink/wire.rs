@@ -80,7 +80,7 @@ fn check_topic(topic: &str) -> Result<(), Unsendable> {
 
 /// The payload in its envelope. The draft's payload is JSON text already and goes in as it is.
 fn payload(record: &Record, device: &str) -> Vec<u8> {
-    let Record { id, draft } = record;
+    let Record { id, draft, .. } = record;
     match draft.envelope {
         Envelope::None => draft.payload.to_vec(),
         Envelope::Json => {
@@ -131,16 +131,15 @@ mod tests {
     use crate::outbox::Draft;
 
     fn record(topic: &str, payload: &str, envelope: Envelope) -> Record {
-        Record {
-            id: RecordId { epoch: 3, seq: 41 },
-            draft: Draft {
-                topic: topic.to_owned(),
-                payload: Bytes::copy_from_slice(payload.as_bytes()),
-                time: Timestamp::from_millis(1_500),
-                retain: false,
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        let time = Timestamp::from_millis(1_500);
+        Record::new(
+            RecordId { epoch: 3, seq: 41 },
+            Draft {
                 envelope,
+                ..Draft::new(topic.to_owned(), payload, time)
             },
-        }
+        )
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::outbox::record::Envelope;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits {
@@ -14,13 +13,11 @@ const LIMITS: Limits = Limits {
 };
 
 fn draft(bytes: usize) -> Draft {
-    Draft {
-        topic: "t".to_owned(),
-        payload: Bytes::from(vec![b'1'; bytes]),
-        time: Timestamp::default(),
-        retain: false,
-        envelope: Envelope::Json,
-    }
+    Draft::new(
+        "t".to_owned(),
+        Bytes::from(vec![b'1'; bytes]),
+        Timestamp::default(),
+    )
 }
 
 fn id(seq: u64) -> RecordId {
