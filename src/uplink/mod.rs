@@ -5,12 +5,14 @@
 //! - [`address`] and [`tls`]: what the settings say, checked
 //! - [`wire`]: a record as a PUBLISH packet
 //! - `session`: the pure state machine that pairs packets, records and acknowledgements
+//! - `courier`: what goes from the backlog to a client, and back, once a connection stands; pure, too
 //! - `mqtt`: the one task that moves bytes; the only file that names the MQTT library
 //! - [`reason`] and [`status`]: what went wrong, in words, and how much went through
 //!
 //! Must not: store anything, know flows, or publish what is no record.
 
 pub mod address;
+mod courier;
 mod explain;
 mod mqtt;
 pub mod reason;

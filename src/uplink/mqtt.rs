@@ -23,15 +23,14 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, Sleep, interval, sleep, timeout};
 
+use super::courier::{Client, Courier};
 use super::explain::{Context, explain};
 use super::reason::{Failure, Refusal};
-use super::session::Session;
 use super::status::Reporter;
 use super::timing::{ACK_KEEP_ALIVES, Backoff, Stalled, Timing};
 use super::tls::{self, Stamps};
 use super::wire::{self, Packet};
 use super::{Backlog, Settings};
-use crate::outbox::{Key, Lane};
 use crate::runtime::clock::Clock;
 
 /// The broker has nothing to send but answers of a few bytes.
@@ -47,7 +46,8 @@ pub(super) struct Worker<B> {
     backlog: B,
     backoff: Backoff,
     eventloop: EventLoop,
-    link: Link,
+    client: AsyncClient,
+    courier: Courier,
 }
 
 impl<B: Backlog> Worker<B> {
@@ -77,13 +77,13 @@ impl<B: Backlog> Worker<B> {
         eventloop.state = new_state(window);
         Worker {
             backoff: Backoff::new(timing.backoff_min, timing.backoff_max),
-            link: Link {
-                session: Session::new(window),
-                client,
+            courier: Courier::new(
+                window,
                 reporter,
-                client_id: settings.client_id.clone(),
-                max_packet: settings.max_packet.min(wire::MQTT_MAX_PACKET),
-            },
+                settings.client_id.clone(),
+                settings.max_packet.min(wire::MQTT_MAX_PACKET),
+            ),
+            client,
             settings,
             timing,
             clock,
@@ -140,7 +140,7 @@ impl<B: Backlog> Worker<B> {
         self.eventloop.mqtt_options.set_transport(transport);
         // The first poll of a connection makes it, and gives its CONNACK.
         self.eventloop.poll().await.map_err(failure)?;
-        self.link.session.connected();
+        self.courier.connected();
         Ok(())
     }
 
@@ -149,7 +149,8 @@ impl<B: Backlog> Worker<B> {
     async fn exchange(&mut self, stop: &mut oneshot::Receiver<()>) -> Ended {
         let Worker {
             eventloop,
-            link,
+            client,
+            courier,
             backlog,
             settings,
             timing,
@@ -163,14 +164,14 @@ impl<B: Backlog> Worker<B> {
         // Whether a peek may give more.
         let mut more = true;
         loop {
-            if farewell.is_some() && link.session.outstanding() == 0 {
+            if farewell.is_some() && courier.outstanding() == 0 {
                 return Ended::Stopped;
             }
             let polled = {
                 let mut poll = pin!(eventloop.poll());
                 loop {
                     if more && farewell.is_none() {
-                        match link.hand_over(backlog) {
+                        match courier.hand_over(backlog, client) {
                             Ok(found) => more = found,
                             Err(failure) => return Ended::Failed(failure),
                         }
@@ -181,16 +182,16 @@ impl<B: Backlog> Worker<B> {
                             more = true;
                             changed.set(backlog.changed());
                         }
-                        () = ready(()), if more && farewell.is_none() && link.session.room() > 0 => {}
+                        () = ready(()), if more && farewell.is_none() && courier.room() > 0 => {}
                         // The farewell has a time-out of its own, and `stop` must not be awaited a second time.
                         _ = stall_check.tick(), if farewell.is_none() => {
-                            if stalled.for_too_long(link.session.oldest()) {
+                            if stalled.for_too_long(courier.oldest()) {
                                 return Ended::Failed(Failure::NotAcknowledged);
                             }
                             more = true;
                         }
                         _ = &mut *stop, if farewell.is_none() => {
-                            if link.session.outstanding() == 0 {
+                            if courier.outstanding() == 0 {
                                 return Ended::Stopped;
                             }
                             farewell = Some(Box::pin(sleep(timing.farewell)));
@@ -199,7 +200,7 @@ impl<B: Backlog> Worker<B> {
                     }
                 }
             };
-            let taken = link.take(polled, &mut eventloop.state, backlog);
+            let taken = take(polled, &mut eventloop.state, courier, backlog);
             match taken {
                 Ok(()) => {}
                 Err(_) if farewell.is_some() => return Ended::Stopped,
@@ -213,7 +214,7 @@ impl<B: Backlog> Worker<B> {
         const PATIENCE: Duration = Duration::from_millis(250);
         let Worker {
             eventloop,
-            link,
+            courier,
             backlog,
             ..
         } = self;
@@ -225,7 +226,7 @@ impl<B: Backlog> Worker<B> {
             while eventloop.network.is_some() {
                 let polled = eventloop.poll().await;
                 let done = matches!(polled, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect)));
-                let taken = link.take(polled, &mut eventloop.state, backlog);
+                let taken = take(polled, &mut eventloop.state, courier, backlog);
                 if done || taken.is_err() {
                     break;
                 }
@@ -239,7 +240,7 @@ impl<B: Backlog> Worker<B> {
     /// Throws away all that rumqttc remembers of the last connection: its socket, its queue, its pending packets and its
     /// state. The outbox has the records.
     fn reset(&mut self) {
-        self.link.session.disconnected();
+        self.courier.disconnected();
         // This moves the queue to `pending` too.
         self.eventloop.clean();
         self.eventloop.pending.clear();
@@ -263,7 +264,7 @@ impl<B: Backlog> Worker<B> {
     }
 
     fn say_up(&self) {
-        let outage = self.link.reporter.up();
+        let outage = self.courier.reporter().up();
         let Settings {
             address, client_id, ..
         } = &self.settings;
@@ -284,85 +285,46 @@ impl<B: Backlog> Worker<B> {
                 ack_timeout: keep_alive(&self.settings) * ACK_KEEP_ALIVES,
             },
         );
-        if self.link.reporter.down(&reason) {
+        if self.courier.reporter().down(&reason) {
             let next = self.timing.next_attempts(failure);
             tracing::warn!("uplink down: {reason}; it {next}; records wait in the outbox");
         }
     }
 }
 
-/// What stands beside the event loop, so that it can be used while a `poll` is under way.
-struct Link {
-    session: Session,
-    client: AsyncClient,
-    reporter: Reporter,
-    client_id: String,
-    max_packet: usize,
+/// rumqttc's client, which takes what the courier hands over, whatever the event loop is doing.
+impl Client for AsyncClient {
+    fn publish(&mut self, packet: Packet) -> Result<(), Failure> {
+        let Packet {
+            topic,
+            payload,
+            retain,
+            ..
+        } = packet;
+        self.try_publish(topic, QoS::AtLeastOnce, retain, payload)
+            .map_err(|error| Failure::Protocol(error.to_string()))
+    }
 }
 
-impl Link {
-    /// Hands over what the window has room for. Says whether there may be more.
-    fn hand_over(&mut self, backlog: &impl Backlog) -> Result<bool, Failure> {
-        let room = self.session.room();
-        if room == 0 {
-            return Ok(true);
+/// Takes what a poll gave, and what rumqttc has read beyond that: also behind an error there may be PUBACKs.
+fn take(
+    polled: Result<Event, ConnectionError>,
+    state: &mut MqttState,
+    courier: &mut Courier,
+    backlog: &impl Backlog,
+) -> Result<(), Failure> {
+    let (first, error) = match polled {
+        Ok(event) => (Some(event), None),
+        Err(error) => (None, Some(error)),
+    };
+    for event in first.into_iter().chain(state.events.drain(..)) {
+        match event {
+            Event::Outgoing(Outgoing::Publish(packet_id)) => courier.published(packet_id)?,
+            Event::Incoming(Incoming::PubAck(ack)) => courier.acknowledged(ack.pkid, backlog),
+            _ => {}
         }
-        let records = backlog.peek(Lane::default(), self.session.cursor(), room);
-        let found = !records.is_empty();
-        for record in records {
-            match Packet::new(&record, &self.client_id, self.max_packet) {
-                Ok(packet) => {
-                    self.client
-                        .try_publish(
-                            packet.topic,
-                            QoS::AtLeastOnce,
-                            packet.retain,
-                            packet.payload,
-                        )
-                        .map_err(|error| Failure::Protocol(error.to_string()))?;
-                    self.session.hand_over(record.id, packet.size);
-                }
-                Err(reason) => {
-                    self.session.pass_over(record.id);
-                    self.reporter.dead_lettered();
-                    backlog.dead_letter(record.key(), &reason.to_string());
-                }
-            }
-        }
-        Ok(found)
     }
-
-    /// Takes what a poll gave, and what rumqttc has read beyond that: also behind an error there may be PUBACKs.
-    fn take(
-        &mut self,
-        polled: Result<Event, ConnectionError>,
-        state: &mut MqttState,
-        backlog: &impl Backlog,
-    ) -> Result<(), Failure> {
-        let (first, error) = match polled {
-            Ok(event) => (Some(event), None),
-            Err(error) => (None, Some(error)),
-        };
-        for event in first.into_iter().chain(state.events.drain(..)) {
-            match event {
-                Event::Outgoing(Outgoing::Publish(packet_id)) => {
-                    let sent = self.session.published(packet_id)?;
-                    self.reporter.published(sent.bytes, sent.again);
-                }
-                Event::Incoming(Incoming::PubAck(ack)) => match self.session.acknowledged(ack.pkid)
-                {
-                    Some(id) => {
-                        self.reporter.acknowledged();
-                        let lane = Lane::default();
-                        backlog.acknowledge(Key { lane, id });
-                    }
-                    None => self.reporter.unexpected_ack(),
-                },
-                _ => {}
-            }
-        }
-        error.map_or(Ok(()), |error| Err(failure(error)))
-    }
+    error.map_or(Ok(()), |error| Err(failure(error)))
 }
 
 /// How a connection, or the attempt at one, ended.

@@ -1,0 +1,120 @@
+//! Carries records from the backlog to an MQTT client, and acknowledgements back: all that the uplink decides once a
+//! connection stands, without a socket, a future or a clock.
+//!
+//! `mqtt` gives it rumqttc's client; the simulation gives it a network of its own. Both run the same lines here.
+//!
+//! Must not: know who the client is, or wait.
+
+use super::Backlog;
+use super::reason::Failure;
+use super::session::Session;
+use super::status::Reporter;
+use super::wire::Packet;
+use crate::outbox::{Key, Lane, RecordId};
+
+/// What takes packets and sends them, in order, under packet ids of its own choice.
+pub(crate) trait Client {
+    /// Takes a packet. It neither waits nor refuses: the window is not larger than its queue.
+    fn publish(&mut self, packet: Packet) -> Result<(), Failure>;
+}
+
+pub(crate) struct Courier {
+    session: Session,
+    reporter: Reporter,
+    client_id: String,
+    max_packet: usize,
+}
+
+impl Courier {
+    /// A courier without a connection, for at most `window` records on their way; `max_packet` limits a PUBLISH packet, in bytes.
+    pub(crate) fn new(
+        window: u16,
+        reporter: Reporter,
+        client_id: String,
+        max_packet: usize,
+    ) -> Courier {
+        Courier {
+            session: Session::new(window),
+            reporter,
+            client_id,
+            max_packet,
+        }
+    }
+
+    /// A connection stands: hand-over may begin.
+    pub(crate) fn connected(&mut self) {
+        self.session.connected();
+    }
+
+    /// The connection is gone. What was on its way is taken from the backlog again by the next one.
+    pub(crate) fn disconnected(&mut self) {
+        self.session.disconnected();
+    }
+
+    /// Hands over what the window has room for. Says whether there may be more.
+    pub(crate) fn hand_over(
+        &mut self,
+        backlog: &impl Backlog,
+        client: &mut impl Client,
+    ) -> Result<bool, Failure> {
+        let room = self.session.room();
+        if room == 0 {
+            return Ok(true);
+        }
+        let records = backlog.peek(Lane::default(), self.session.cursor(), room);
+        let found = !records.is_empty();
+        for record in records {
+            match Packet::new(&record, &self.client_id, self.max_packet) {
+                Ok(packet) => {
+                    let size = packet.size;
+                    client.publish(packet)?;
+                    self.session.hand_over(record.id, size);
+                }
+                Err(reason) => {
+                    self.session.pass_over(record.id);
+                    self.reporter.dead_lettered();
+                    backlog.dead_letter(record.key(), &reason.to_string());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The client has sent the next packet, under this id.
+    pub(crate) fn published(&mut self, packet_id: u16) -> Result<(), Failure> {
+        let sent = self.session.published(packet_id)?;
+        self.reporter.published(sent.bytes, sent.again);
+        Ok(())
+    }
+
+    /// The broker has sent a PUBACK with this id.
+    pub(crate) fn acknowledged(&mut self, packet_id: u16, backlog: &impl Backlog) {
+        match self.session.acknowledged(packet_id) {
+            Some(id) => {
+                self.reporter.acknowledged();
+                let lane = Lane::default();
+                backlog.acknowledge(Key { lane, id });
+            }
+            None => self.reporter.unexpected_ack(),
+        }
+    }
+
+    /// How many records may be handed over now.
+    pub(crate) fn room(&self) -> usize {
+        self.session.room()
+    }
+
+    /// How many records are on their way.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.session.outstanding()
+    }
+
+    /// The oldest record that is on its way.
+    pub(crate) fn oldest(&self) -> Option<RecordId> {
+        self.session.oldest()
+    }
+
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+}
