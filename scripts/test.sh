@@ -33,6 +33,8 @@ install_packages() {
     command -v mosquitto >/dev/null || { missing+=(mosquitto) && had_mosquitto=no; }
     command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
     command -v openssl >/dev/null || missing+=(openssl)
+    command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+    command -v mount >/dev/null || missing+=(mount)
     command -v pgrep >/dev/null || missing+=(procps)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
@@ -103,7 +105,7 @@ step "tools" install_missing
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets --quiet -- -D warnings
 step "tests" cargo test --locked --quiet
-step "tests that need mosquitto or pandas" cargo test --locked --quiet --test all -- --ignored
+step "tests that need mosquitto, pandas or a disk of their own" cargo test --locked --quiet --test all -- --ignored
 step "documentation" documentation
 step "demo" cargo run --locked --release --quiet -- demo --seconds 10 --json
 step "flows" "${CARGO_TARGET_DIR:-target}/release/tidegate" check flows

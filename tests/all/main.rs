@@ -16,6 +16,7 @@
 //! * `link`: brokers that come late, and links that go silent
 //! * `refusals`: certificates that are not right, said in words, and put right without a restart
 //! * `virtual_time`: the example flows, an hour each
+//! * `faults`: kills, power cuts and full disks, many times if wished; `scripts/prove.sh`
 //! * `with_mosquitto`: the same against Debian's mosquitto; these are ignored unless asked for, as `scripts/test.sh` does
 //!
 //! `support` has what they share: a plant (certificates, settings, flows in a directory of its own), running processes,
@@ -28,6 +29,7 @@
 mod certs;
 mod check;
 mod demo;
+mod faults;
 mod flow_tests;
 mod gallery;
 mod graph;

@@ -1,0 +1,29 @@
+#!/bin/bash
+# Real faults on real parts, as often as you like: what docs/guarantees.md reports was run with this.
+#
+#   scripts/prove.sh kills 2000     SIGKILL at random moments
+#   scripts/prove.sh cuts 200       power cuts on a disk of their own (root or sudo, loop devices, ext4)
+#
+# SEED=N repeats the random moments of a run. The last line says what was proved; scripts/test.sh installs what is needed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/sbin:/sbin
+
+usage() {
+    sed -n 's/^#   //p' "$0" >&2
+    exit 2
+}
+
+[ $# = 2 ] || usage
+case $1 in
+kills) variable=KILLS test=faults::kills ;;
+cuts) variable=CUTS test=faults::power_cuts ;;
+*) usage ;;
+esac
+[[ $2 =~ ^[1-9][0-9]*$ ]] || usage
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+start=$SECONDS
+env "$variable=$2" cargo test --locked --release --quiet --test all -- --ignored --nocapture "$test" 2>&1 | tee "$log"
+grep -q '^PROVED' "$log"
+echo "$(date -u +%F), $((SECONDS - start)) s: $(grep '^PROVED' "$log")"

@@ -1,0 +1,97 @@
+//! A disk of its own: an ext4 file system in a file, mounted through a loop device, that can lose its power and be filled.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub(super) struct Disk {
+    image: PathBuf,
+    pub(super) mounted_at: PathBuf,
+}
+
+impl Disk {
+    /// A new disk of this size, whose file lies in `directory`, mounted there as `disk`.
+    pub(super) fn new(directory: &Path, megabytes: u64) -> Disk {
+        let disk = Disk {
+            image: directory.join("disk.img"),
+            mounted_at: directory.join("disk"),
+        };
+        let image = File::create(&disk.image).unwrap();
+        image.set_len(megabytes * 1024 * 1024).unwrap();
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-m", "0", "-E", "nodiscard,root_owner"])
+            .arg(&disk.image));
+        std::fs::create_dir(&disk.mounted_at).unwrap();
+        disk.mount();
+        disk
+    }
+
+    fn mount(&self) {
+        run(as_root("mount")
+            .args(["-o", "loop"])
+            .arg(&self.image)
+            .arg(&self.mounted_at));
+    }
+
+    /// Cuts the power: what was not synced is gone, also from the journal.
+    ///
+    /// That is the ioctl EXT4_IOC_SHUTDOWN, 0x8004587d, with EXT4_GOING_FLAGS_NOLOGFLUSH, 2 (Linux, fs/ext4/ext4.h).
+    pub(super) fn cut_power(&self) {
+        let code = "import fcntl, os, struct, sys\n\
+                    fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+        run(as_root("python3").args(["-c", code]).arg(&self.mounted_at));
+    }
+
+    /// The power is back, and nobody has the disk in use any more.
+    pub(super) fn power_on(&self) {
+        run(as_root("umount").arg(&self.mounted_at));
+        self.mount();
+    }
+
+    /// Writes a file until nothing more fits.
+    pub(super) fn fill(&self) {
+        let mut file = File::create(self.filler()).unwrap();
+        let error = std::io::copy(&mut std::io::repeat(0x5a), &mut file)
+            .expect_err("a disk comes to an end");
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+    }
+
+    pub(super) fn make_room(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.mounted_at.join("filler")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a test that failed may have left it in use.
+        let _ = as_root("umount").arg("-l").arg(&self.mounted_at).status();
+    }
+}
+
+fn as_root(program: &str) -> Command {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    if id.stdout.trim_ascii() == b"0" {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", program]);
+    command
+}
+
+#[track_caller]
+fn run(command: &mut Command) {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = command
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}; this test needs root (or sudo), loop devices and ext4",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

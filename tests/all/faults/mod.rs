@@ -1,0 +1,160 @@
+//! Real faults on real parts: processes that are killed, disks that lose power or run full; with Debian's mosquitto as the
+//! broker and its `mosquitto_sub` as the witness, over mutual TLS.
+//!
+//! Each test runs as often as an environment variable says, and a few times without; `scripts/prove.sh` runs the long ones. All of
+//! them are ignored unless asked for, as `scripts/test.sh` does. Moments are random; the seed is printed, and `SEED` sets it.
+
+mod disk;
+mod full_disk;
+mod kills;
+mod power_cuts;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::support::mosquitto::{Heard, Mosquitto, Subscriber};
+use crate::support::{Cable, Plant, Running, Totals, until};
+
+/// How often to do something: as the variable says, or this often.
+fn times(variable: &str, by_default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(times) => times
+            .parse()
+            .unwrap_or_else(|error| panic!("{variable}: {error}")),
+        Err(_) => by_default,
+    }
+}
+
+/// SplitMix64, by Steele, Lea and Flood (2014).
+struct Random(u64);
+
+impl Random {
+    /// From `SEED`, or else of this process; printed, so that a run can be had again.
+    fn seeded() -> Random {
+        let seed = times("SEED", u64::from(std::process::id()));
+        println!("SEED={seed}");
+        Random(seed)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+}
+
+/// A device, the way to its broker, and who hears what arrives there.
+struct Site {
+    plant: Plant,
+    cable: Cable,
+    broker: Mosquitto,
+    running_broker: Running,
+    subscriber: Subscriber,
+}
+
+impl Site {
+    /// The device is not started, and the cable leads nowhere yet.
+    fn with(plant: Plant) -> Site {
+        let broker = Mosquitto::of(&plant);
+        let running_broker = broker.start();
+        let subscriber = Subscriber::at(broker.address, &plant);
+        let cable = Cable::lay(plant.address);
+        Site {
+            plant,
+            cable,
+            broker,
+            running_broker,
+            subscriber,
+        }
+    }
+
+    /// Changes the link, or not.
+    fn disturb(&self, random: &mut Random) {
+        match random.below(6) {
+            0 | 1 => self.cable.cut(),
+            2 => self.cable.hold_answers(),
+            3 => self.cable.fall_silent(),
+            _ => self.cable.lead_to(self.broker.address),
+        }
+    }
+
+    /// Delivers all that is in the outbox, without making anything new. Returns the totals that are left, and what has
+    /// come to the broker in all.
+    fn drain(mut self) -> (Totals, Heard) {
+        std::fs::remove_dir_all(self.plant.path("flows")).unwrap();
+        std::fs::create_dir(self.plant.path("flows")).unwrap();
+        self.cable.lead_to(self.broker.address);
+        let device = self.plant.run();
+        patiently("the outbox is empty", || {
+            let totals = self.plant.totals();
+            (totals.get("stored") + totals.get("pending") == 0).then_some(())
+        });
+        device.signal("TERM");
+        assert!(device.end().0.success());
+        let totals = self.plant.totals();
+        totals.assert_balance();
+        self.running_broker.assert_runs();
+        // Once the broker is gone, the subscriber has all that was ever sent to it.
+        self.running_broker.kill();
+        (totals, self.subscriber.after_its_broker())
+    }
+}
+
+/// As [`until`], for what takes longer when many records are waiting.
+fn patiently<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..20 {
+        let found =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(what, &mut look)));
+        if let Ok(found) = found {
+            return found;
+        }
+    }
+    panic!("waited in vain until {what}");
+}
+
+/// What is known to have been accepted: of each epoch, at least so many records.
+#[derive(Default)]
+struct Accepted(BTreeMap<u64, u64>);
+
+impl Accepted {
+    /// The device, which was at rest with `at_rest` before, says this now.
+    fn saw(&mut self, at_rest: &Totals, live: &Totals) {
+        live.assert_balance();
+        let of_this_start = live.get("accepted").saturating_sub(at_rest.get("accepted"));
+        let most = self.0.entry(live.get("epoch")).or_default();
+        *most = of_this_start.max(*most);
+    }
+
+    fn records(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Each of them has come; and none is missing among those that came besides.
+    fn assert_all_came(&self, heard: &Heard) {
+        let mut came: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for (epoch, seq) in heard.records.keys() {
+            let (number, last) = came.entry(*epoch).or_default();
+            *number += 1;
+            *last = (*last).max(*seq);
+        }
+        for (epoch, (number, last)) in &came {
+            // Records are accepted in order: one that is missing before another was lost.
+            assert_eq!(
+                number, last,
+                "start {epoch}: {number} of {last} records came"
+            );
+        }
+        for (epoch, accepted) in &self.0 {
+            let last = came.get(epoch).map_or(0, |(_, last)| *last);
+            assert!(
+                last >= *accepted,
+                "start {epoch}: {accepted} records were accepted and {last} came"
+            );
+        }
+    }
+}
