@@ -3,6 +3,7 @@
 #
 #   scripts/prove.sh kills 2000     SIGKILL at random moments
 #   scripts/prove.sh cuts 200       power cuts on a disk of their own (root or sudo, loop devices, ext4)
+#   scripts/prove.sh links 100      cables pulled, slow links, killed brokers, in a network namespace (root or sudo)
 #
 # SEED=N repeats the random moments of a run. The last line says what was proved; scripts/test.sh installs what is needed.
 set -euo pipefail
@@ -18,6 +19,7 @@ usage() {
 case $1 in
 kills) variable=KILLS test=faults::kills ;;
 cuts) variable=CUTS test=faults::power_cuts ;;
+links) variable=LINKS test=faults::links ;;
 *) usage ;;
 esac
 [[ $2 =~ ^[1-9][0-9]*$ ]] || usage

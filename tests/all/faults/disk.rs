@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::process::{as_root, done};
+
 pub(super) struct Disk {
     image: PathBuf,
     pub(super) mounted_at: PathBuf,
@@ -18,19 +20,23 @@ impl Disk {
         };
         let image = File::create(&disk.image).unwrap();
         image.set_len(megabytes * 1024 * 1024).unwrap();
-        run(Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0", "-E", "nodiscard,root_owner"])
-            .arg(&disk.image));
+        done(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-F", "-m", "0", "-E", "nodiscard,root_owner"])
+                .arg(&disk.image),
+        );
         std::fs::create_dir(&disk.mounted_at).unwrap();
         disk.mount();
         disk
     }
 
     fn mount(&self) {
-        run(as_root("mount")
-            .args(["-o", "loop"])
-            .arg(&self.image)
-            .arg(&self.mounted_at));
+        done(
+            as_root("mount")
+                .args(["-o", "loop"])
+                .arg(&self.image)
+                .arg(&self.mounted_at),
+        );
     }
 
     /// Cuts the power: what was not synced is gone, also from the journal.
@@ -39,12 +45,12 @@ impl Disk {
     pub(super) fn cut_power(&self) {
         let code = "import fcntl, os, struct, sys\n\
                     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
-        run(as_root("python3").args(["-c", code]).arg(&self.mounted_at));
+        done(as_root("python3").args(["-c", code]).arg(&self.mounted_at));
     }
 
     /// The power is back, and nobody has the disk in use any more.
     pub(super) fn power_on(&self) {
-        run(as_root("umount").arg(&self.mounted_at));
+        done(as_root("umount").arg(&self.mounted_at));
         self.mount();
     }
 
@@ -70,28 +76,4 @@ impl Drop for Disk {
         // Lazily: a test that failed may have left it in use.
         let _ = as_root("umount").arg("-l").arg(&self.mounted_at).status();
     }
-}
-
-fn as_root(program: &str) -> Command {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    if id.stdout.trim_ascii() == b"0" {
-        return Command::new(program);
-    }
-    let mut command = Command::new("sudo");
-    command.args(["-n", program]);
-    command
-}
-
-#[track_caller]
-fn run(command: &mut Command) {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let output = command
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-        .output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}; this test needs root (or sudo), loop devices and ext4",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

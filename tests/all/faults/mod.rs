@@ -7,6 +7,7 @@
 mod disk;
 mod full_disk;
 mod kills;
+mod links;
 mod power_cuts;
 
 use std::collections::BTreeMap;
@@ -62,7 +63,7 @@ impl Site {
     fn with(plant: Plant) -> Site {
         let broker = Mosquitto::of(&plant);
         let running_broker = broker.start();
-        let subscriber = Subscriber::at(broker.address, &plant);
+        let subscriber = broker.subscriber(&plant);
         let cable = Cable::lay(plant.address);
         Site {
             plant,
@@ -149,6 +150,7 @@ impl Accepted {
                 "start {epoch}: {number} of {last} records came"
             );
         }
+        assert_eq!(heard.late, 0, "records of a topic came out of order");
         for (epoch, accepted) in &self.0 {
             let last = came.get(epoch).map_or(0, |(_, last)| *last);
             assert!(

@@ -12,7 +12,7 @@ use tidegate::certs::{Credentials, DevelopmentCa};
 
 use super::cable::own_address;
 use super::plant::{Plant, valid};
-use super::process::{Output, Running};
+use super::process::{Output, Running, as_root};
 use super::until;
 use super::witness::{Received, WITNESS, id_in};
 
@@ -20,6 +20,8 @@ use super::witness::{Received, WITNESS, id_in};
 pub(crate) struct Mosquitto {
     pub(crate) address: SocketAddr,
     config: PathBuf,
+    /// The network namespace that it runs in, if not ours.
+    namespace: Option<String>,
 }
 
 impl Mosquitto {
@@ -59,13 +61,47 @@ impl Mosquitto {
         Mosquitto {
             address,
             config: plant.path(&name("conf")),
+            namespace: None,
         }
+    }
+
+    /// The same, in a network namespace, to which `address` belongs.
+    pub(crate) fn in_namespace(plant: &Plant, address: SocketAddr, namespace: &str) -> Mosquitto {
+        let names = [address.ip().to_string()];
+        let server = plant.ca.issue_server(&names, valid()).unwrap();
+        Mosquitto {
+            namespace: Some(namespace.to_owned()),
+            ..Mosquitto::with(plant, address, &server, &plant.ca)
+        }
+    }
+
+    /// A program that sees the network as this broker does.
+    fn beside(&self, program: &str) -> Command {
+        let mut command = found(program);
+        if let Some(namespace) = &self.namespace {
+            let (path, name) = (
+                command.get_envs().next().unwrap().1.unwrap().to_owned(),
+                program,
+            );
+            command = as_root("ip");
+            command
+                .args(["netns", "exec", namespace, name])
+                .env("PATH", path)
+                .stdin(Stdio::null());
+        }
+        command
+    }
+
+    /// Connects `mosquitto_sub`, with the certificate `witness`, subscribed to everything; returns once that is confirmed.
+    #[track_caller]
+    pub(crate) fn subscriber(&self, plant: &Plant) -> Subscriber {
+        Subscriber::with(self.beside("stdbuf"), self.address, plant)
     }
 
     /// Starts it; it accepts connections then.
     #[track_caller]
     pub(crate) fn start(&self) -> Running {
-        let mut command = found("mosquitto");
+        let mut command = self.beside("mosquitto");
         command.arg("-v").arg("-c").arg(&self.config);
         let mut running = Running::start(command, Output::Stderr);
         running.says(&["mosquitto version", "running"]);
@@ -83,9 +119,13 @@ impl Subscriber {
     /// Connects with the certificate `witness`; returns once the broker has confirmed its subscription.
     #[track_caller]
     pub(crate) fn at(broker: SocketAddr, plant: &Plant) -> Subscriber {
+        Subscriber::with(found("stdbuf"), broker, plant)
+    }
+
+    #[track_caller]
+    fn with(mut command: Command, broker: SocketAddr, plant: &Plant) -> Subscriber {
         found("mosquitto_sub");
         // It flushes after messages only, and not after its own words.
-        let mut command = found("stdbuf");
         command
             .args(["-oL", "mosquitto_sub"])
             .args([
@@ -136,20 +176,29 @@ pub(crate) struct Heard {
     pub(crate) records: Received,
     /// Records per topic.
     pub(crate) topics: BTreeMap<String, u64>,
+    /// Records that came for the first time after a later one of the same topic.
+    pub(crate) late: u64,
 }
 
 impl Heard {
     fn in_lines(lines: &[String]) -> Heard {
         let mut heard = Heard::default();
+        let mut latest = BTreeMap::new();
         for record in lines.iter().filter_map(|line| line.strip_prefix(RECORD)) {
             let (topic, payload) = record.split_once(' ').unwrap();
             *heard.topics.entry(topic.to_owned()).or_default() += 1;
-            *heard.records.entry(id_in(payload.as_bytes())).or_default() += 1;
+            let id = id_in(payload.as_bytes());
+            let times = heard.records.entry(id).or_default();
+            *times += 1;
+            let latest = latest.entry(topic).or_insert(id);
+            heard.late += u64::from(*times == 1 && id < *latest);
+            *latest = id.max(*latest);
         }
         heard
     }
 
     pub(crate) fn and(mut self, later: Heard) -> Heard {
+        self.late += later.late;
         for (id, times) in later.records {
             *self.records.entry(id).or_default() += times;
         }

@@ -23,6 +23,32 @@ pub(crate) fn tidegate(arguments: &[&str]) -> Command {
     command
 }
 
+/// A command that only root may run.
+pub(crate) fn as_root(program: &str) -> Command {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    if id.stdout.trim_ascii() == b"0" {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", program]);
+    command
+}
+
+/// Runs a command of the system, which has to succeed.
+#[track_caller]
+pub(crate) fn done(command: &mut Command) {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = command
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}; this test needs root or sudo, loop devices with ext4, and network namespaces",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 /// A process that has ended by itself.
 #[derive(Debug)]
 pub(crate) struct Ended {
