@@ -4,6 +4,7 @@
 //! Each test runs as often as an environment variable says, and a few times without; `scripts/prove.sh` runs the long ones. All of
 //! them are ignored unless asked for, as `scripts/test.sh` does. Moments are random; the seed is printed, and `SEED` sets it.
 
+mod cluster;
 mod disk;
 mod full_disk;
 mod kills;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::support::mosquitto::{Heard, Mosquitto, Subscriber};
+use crate::support::plant::valid;
 use crate::support::{Cable, Plant, Running, Totals, until};
 
 /// How often to do something: as the variable says, or this often.

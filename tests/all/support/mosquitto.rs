@@ -95,7 +95,12 @@ impl Mosquitto {
     /// Connects `mosquitto_sub`, with the certificate `witness`, subscribed to everything; returns once that is confirmed.
     #[track_caller]
     pub(crate) fn subscriber(&self, plant: &Plant) -> Subscriber {
-        Subscriber::with(self.beside("stdbuf"), self.address, plant)
+        Subscriber::with(
+            self.beside("stdbuf"),
+            self.address,
+            plant,
+            &["-t", "#", "-q", "0"],
+        )
     }
 
     /// Starts it; it accepts connections then.
@@ -119,11 +124,23 @@ impl Subscriber {
     /// Connects with the certificate `witness`; returns once the broker has confirmed its subscription.
     #[track_caller]
     pub(crate) fn at(broker: SocketAddr, plant: &Plant) -> Subscriber {
-        Subscriber::with(found("stdbuf"), broker, plant)
+        Subscriber::with(found("stdbuf"), broker, plant, &["-t", "#", "-q", "0"])
+    }
+
+    /// The same with QoS 1 and a session that the broker keeps, for brokers that pass on later what they acknowledge.
+    #[track_caller]
+    pub(crate) fn with_session(broker: SocketAddr, plant: &Plant, topics: &str) -> Subscriber {
+        let options = ["-t", topics, "-q", "1", "-c"];
+        Subscriber::with(found("stdbuf"), broker, plant, &options)
     }
 
     #[track_caller]
-    fn with(mut command: Command, broker: SocketAddr, plant: &Plant) -> Subscriber {
+    fn with(
+        mut command: Command,
+        broker: SocketAddr,
+        plant: &Plant,
+        options: &[&str],
+    ) -> Subscriber {
         found("mosquitto_sub");
         // It flushes after messages only, and not after its own words.
         command
@@ -137,19 +154,10 @@ impl Subscriber {
             .args(["--cafile", &plant.tls_file("ca.pem")])
             .args(["--cert", &plant.tls_file(&format!("{WITNESS}.pem"))])
             .args(["--key", &plant.tls_file(&format!("{WITNESS}.key"))])
-            .args([
-                "-i",
-                WITNESS,
-                "-t",
-                "#",
-                "-q",
-                "0",
-                "-d",
-                "-F",
-                &format!("{RECORD}%t %p"),
-            ]);
+            .args(["-i", WITNESS, "-d", "-F", &format!("{RECORD}%t %p")])
+            .args(options);
         let mut running = Running::start(command, Output::Stdout);
-        running.says(&["Subscribed (mid: 1): 0"]);
+        running.says(&["Subscribed (mid: 1):"]);
         Subscriber(running)
     }
 

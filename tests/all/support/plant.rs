@@ -88,12 +88,17 @@ impl Plant {
 
     /// Writes the settings: the usual ones, and what is to be added.
     pub(crate) fn settings(&self, more: &str) {
+        self.settings_for(&format!("\"mqtts://{}\"", self.address), more);
+    }
+
+    /// The same, with this as the `url`.
+    pub(crate) fn settings_for(&self, url: &str, more: &str) {
         let settings = format!(
             r#"[device]
 id = "{DEVICE}"
 
 [uplink]
-url = "mqtts://{}"
+url = {url}
 ca = "tls/ca.pem"
 cert = "tls/{DEVICE}.pem"
 key = "tls/{DEVICE}.key"
@@ -109,8 +114,7 @@ cooling_pin = 17
 inputs.27 = {{ kind = "pulses", hz = 12.0 }}
 inputs.22 = {{ kind = "contact", closed_s = 2.0, open_s = 1.0 }}
 
-{more}"#,
-            self.address
+{more}"#
         );
         self.write("tidegate.toml", &settings);
     }
