@@ -4,6 +4,8 @@
 #   scripts/prove.sh kills 2000     SIGKILL at random moments
 #   scripts/prove.sh cuts 200       power cuts on a disk of their own (root or sudo, loop devices, ext4)
 #   scripts/prove.sh links 100      cables pulled, slow links, killed brokers, in a network namespace (root or sudo)
+#   scripts/prove.sh nodes 20       nodes of a cluster of brokers killed, one after another (nats-server)
+#   scripts/prove.sh soak 1800      so many seconds under load, with memory and disk watched
 #
 # SEED=N repeats the random moments of a run. The last line says what was proved; scripts/test.sh installs what is needed.
 set -euo pipefail
@@ -20,6 +22,8 @@ case $1 in
 kills) variable=KILLS test=faults::kills ;;
 cuts) variable=CUTS test=faults::power_cuts ;;
 links) variable=LINKS test=faults::links ;;
+nodes) variable=NODES test=faults::cluster ;;
+soak) variable=SOAK test=faults::soak ;;
 *) usage ;;
 esac
 [[ $2 =~ ^[1-9][0-9]*$ ]] || usage

@@ -36,6 +36,7 @@ install_packages() {
     command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
     command -v mount >/dev/null || missing+=(mount)
     command -v ip >/dev/null || missing+=(iproute2)
+    command -v nats-server >/dev/null || missing+=(nats-server)
     command -v pgrep >/dev/null || missing+=(procps)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
