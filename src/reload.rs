@@ -7,7 +7,7 @@
 //!
 //! Must not: stop a flow.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -45,6 +45,8 @@ pub struct FlowFiles {
     seen: BTreeMap<PathBuf, Seen>,
     /// What was said of the files when they were checked last.
     said: HashSet<String>,
+    /// Flows whose files were said to be bad.
+    bad: BTreeSet<String>,
     /// What was said last about their directory.
     trouble: Option<String>,
 }
@@ -147,6 +149,7 @@ impl FlowFiles {
             site: Site::default(),
             seen: BTreeMap::new(),
             said: HashSet::new(),
+            bad: BTreeSet::new(),
             trouble: None,
         };
         let listed = directory::find(path).map_err(|source| SiteError::of(path, source));
@@ -170,6 +173,7 @@ impl FlowFiles {
             .iter()
             .map(ToString::to_string)
             .collect();
+        files.bad = wrong_flows(&files.site.diagnostics);
         (files, Ok(()))
     }
 
@@ -234,6 +238,7 @@ impl FlowFiles {
         };
         self.say(&renewed.site.diagnostics, is_asked);
         let Renewed { mut site, news } = renewed;
+        self.say_good_again(&site.diagnostics);
         if news.is_empty() {
             return;
         }
@@ -372,6 +377,24 @@ impl FlowFiles {
         self.said = said;
     }
 
+    /// Says which files were bad and are now what runs. Of those that are changed besides, that is said.
+    fn say_good_again(&mut self, diagnostics: &[Diagnostic]) {
+        for flow in self.good_again(diagnostics) {
+            tracing::info!("the file of flow `{flow}` is good again, and is what runs");
+        }
+        self.bad = wrong_flows(diagnostics);
+    }
+
+    fn good_again(&self, diagnostics: &[Diagnostic]) -> Vec<String> {
+        let wrong = wrong_flows(diagnostics);
+        let no_more = self.bad.difference(&wrong);
+        let runs = |flow: &&String| {
+            let text = self.site.text_of(flow);
+            text.is_some() && text == self.text_in_file(flow)
+        };
+        no_more.filter(runs).cloned().collect()
+    }
+
     fn texts(&self) -> Vec<FlowText> {
         let texts = self.seen.iter().filter_map(|(path, seen)| {
             let text = seen.text.clone()?;
@@ -389,6 +412,14 @@ impl FlowFiles {
         let (_, seen) = files.find(|(path, _)| directory::flow_name(path) == flow)?;
         seen.text.as_ref()?.as_deref().ok()
     }
+}
+
+/// The flows of files with errors in them.
+fn wrong_flows(diagnostics: &[Diagnostic]) -> BTreeSet<String> {
+    let errors = diagnostics.iter().filter(|it| it.is_error());
+    errors
+        .map(|error| directory::flow_name(Path::new(&error.source.path)))
+        .collect()
 }
 
 /// Where last good copies are kept.
@@ -455,7 +486,9 @@ pub async fn watch(
         // Disks and engines are waited for.
         let looked = tokio::task::spawn_blocking(move || {
             if is_asked {
-                tracing::info!("SIGHUP: the flow files are read again");
+                tracing::info!(
+                    "SIGHUP: the flow files are read again; tidegate.toml is read at a start only"
+                );
             }
             let swap = |news| put(&flows, news, copies.as_ref());
             files.look(is_asked, swap, copies.as_ref());

@@ -37,6 +37,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     runtime.block_on(watch(arguments, outbox))
 }
 
+/// What is watched ends with its process, or when its flow is changed and no longer has it.
+fn why_it_ended(node: &str, outbox: &Path) -> String {
+    match control_socket::ask(outbox, "totals") {
+        Ok(Some(_)) => {
+            format!("there is no `{node}` any more: its flow was changed; tidegate runs on")
+        }
+        _ => format!(
+            "the tidegate that ran with {} has stopped",
+            outbox.display()
+        ),
+    }
+}
+
 async fn watch(arguments: &Arguments, outbox: &Path) -> Result<Outcome, Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -68,11 +81,7 @@ async fn watch(arguments: &Arguments, outbox: &Path) -> Result<Outcome, Failure>
             _ = terminate.recv() => break,
         };
         let Some(line) = line else {
-            return Err(format!(
-                "the tidegate that ran with {} has stopped",
-                outbox.display()
-            )
-            .into());
+            return Err(why_it_ended(&arguments.node, outbox).into());
         };
         let text = match serde_json::from_str(&line) {
             Ok(TapLine::Dropped { dropped }) => {

@@ -51,7 +51,7 @@ pub(super) struct Arguments {
 #[derive(Serialize)]
 struct Whole {
     tests: Vec<TestAsJson>,
-    /// Mistakes in flows and their tests, a line each.
+    /// Mistakes in flows and their tests, a line each; with --require also flows without a test.
     problems: Vec<String>,
     /// Flows without a test.
     untested: Vec<String>,
@@ -78,23 +78,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let outcomes = with_quiet_panics(|| suite.run());
     let summary = Summary::of(&outcomes, start.elapsed());
+    let missing = match arguments.require {
+        true => untested(&suite),
+        false => Vec::new(),
+    };
     if arguments.json {
-        print_json(&suite, &outcomes, summary)?;
+        print_json(&suite, &outcomes, summary, &missing)?;
     } else {
         print(&suite, &outcomes, summary, arguments.require)?;
     }
     // What became of the tests has been said by now, whether it can be written or not.
     if let Some(path) = &arguments.junit {
-        let xml = junit::file(&outcomes, &suite.findings);
+        let xml = junit::file(&outcomes, &suite.findings, &missing);
         std::fs::write(path, xml)
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     if let Some(not_found) = not_found {
         return Err(not_found.into());
     }
-    let is_missing = arguments.require && !suite.untested.is_empty();
     let has_mistakes = suite.findings.iter().any(|finding| finding.has_errors());
-    let is_good = summary.failed == 0 && !has_mistakes && !is_missing && suite.flows > 0;
+    let is_good = summary.failed == 0 && !has_mistakes && missing.is_empty() && suite.flows > 0;
     Ok(if is_good { Outcome::Good } else { Outcome::Bad })
 }
 
@@ -116,6 +119,13 @@ fn record(arguments: &Arguments) -> Result<Outcome, Failure> {
     let [flow] = &arguments.paths[..] else {
         return Err("--record makes the test of one flow: tidegate test --record FLOW.toml --feed NODE=FILE".into());
     };
+    if flow.is_dir() {
+        return Err(format!(
+            "{} is a directory, and --record makes the test of one flow: name its file",
+            flow.display()
+        )
+        .into());
+    }
     let path = path_of_test(flow);
     if path.exists() && !arguments.force {
         return Err(format!("{} is there already; --force overwrites it", path.display()).into());
@@ -195,10 +205,13 @@ fn print_json(
     suite: &Suite,
     outcomes: &[flow_test::Outcome],
     summary: Summary,
+    missing: &[String],
 ) -> Result<(), Failure> {
+    let mistakes = problems(suite).map(ToString::to_string);
+    let missing = missing.iter().map(|flow| format!("{flow} has no test"));
     let whole = Whole {
         tests: outcomes.iter().map(TestAsJson::of).collect(),
-        problems: problems(suite).map(ToString::to_string).collect(),
+        problems: mistakes.chain(missing).collect(),
         untested: untested(suite),
         summary,
     };

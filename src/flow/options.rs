@@ -327,6 +327,13 @@ pub struct Span(pub Duration);
 impl Span {
     pub fn parse(text: &str) -> Result<Span, String> {
         const LONGEST: Duration = Duration::from_secs(10_000 * 86_400);
+        let mut units = text.split(|c: char| !c.is_ascii_alphabetic());
+        if let Some(unit) = units.find(|unit| CALENDAR.contains(unit)) {
+            return Err(format!(
+                "`{text}` is no length of time: `{unit}` stands for months or years, which are not all of one length; a minute \
+                 is `m`, and {SPAN_FORM}"
+            ));
+        }
         let span = humantime::parse_duration(text)
             .map_err(|_| format!("`{text}` is no length of time; {SPAN_FORM}"))?;
         if span > LONGEST {
@@ -335,6 +342,9 @@ impl Span {
         Ok(Span(span))
     }
 }
+
+/// What humantime takes for 30.44 or 365.25 days.
+const CALENDAR: [&str; 7] = ["M", "month", "months", "y", "yr", "year", "years"];
 
 const SPAN_FORM: &str =
     "one is written as text, like \"250ms\", \"10s\", \"1m 30s\", \"2h\" or \"7d\"";
@@ -523,6 +533,14 @@ mod tests {
         assert!(Span::parse("10000d").is_ok());
         assert!(Span::parse("10001d").is_err());
         assert!(Span::parse("").is_err());
+        for text in ["1M", "5M", "1 month", "2months", "1h 1y", "1year"] {
+            let error = Span::parse(text).expect_err(text);
+            assert!(error.contains("months or years"), "{error}");
+        }
+        assert_eq!(
+            Span::parse("1ms 1m"),
+            Ok(Span(Duration::from_millis(60_001)))
+        );
         assert!(Span::parse("-1s").is_err());
         assert!(Span::parse("99999999999999999999s").is_err());
     }

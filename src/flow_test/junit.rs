@@ -7,8 +7,8 @@ use super::report;
 use super::run::Outcome;
 use super::suite::Finding;
 
-/// The whole file.
-pub fn file(outcomes: &[Outcome], findings: &[Finding]) -> String {
+/// The whole file. `missing` are the flows that should have tests and have none.
+pub fn file(outcomes: &[Outcome], findings: &[Finding], missing: &[String]) -> String {
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
     let mut flows: Vec<&str> = outcomes.iter().map(|outcome| &*outcome.flow).collect();
     flows.extend(findings.iter().map(|finding| &*finding.flow));
@@ -21,6 +21,14 @@ pub fn file(outcomes: &[Outcome], findings: &[Finding]) -> String {
             .filter(|it| it.flow == flow && it.has_errors())
             .collect();
         suite(flow, &outcomes, &errors, &mut text);
+    }
+    for flow in missing {
+        let flow = escaped(flow);
+        let _ = writeln!(
+            text,
+            "  <testsuite name=\"{flow}\" tests=\"1\" failures=\"1\" errors=\"0\" time=\"0\">\n    <testcase classname=\"{flow}\" \
+             name=\"has a test\"><failure message=\"this flow has no test, and --require asks for one\"/></testcase>\n  </testsuite>"
+        );
     }
     text + "</testsuites>\n"
 }

@@ -3,7 +3,7 @@
 //! The test feeds the files, and expects of each sink what came to it: how much in all, and the first messages with their times.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::check::{Beside, check};
@@ -120,7 +120,7 @@ impl Recording {
         Ok((steps, start, self.lasts.unwrap_or(last + AFTER_THE_LAST)))
     }
 
-    /// The path of a file as the test says it: relative to the test, if it lies there.
+    /// The path of a file as the test says it: relative to the test, unless it was given as an absolute path and lies elsewhere.
     fn as_written(&self, path: &Path) -> PathBuf {
         let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let directory = self
@@ -128,8 +128,10 @@ impl Recording {
             .parent()
             .filter(|path| !path.as_os_str().is_empty());
         let directory = std::fs::canonicalize(directory.unwrap_or(Path::new(".")));
-        match directory.map(|directory| full.strip_prefix(directory).map(Path::to_owned)) {
-            Ok(Ok(relative)) => relative,
+        match directory {
+            Ok(directory) if full.starts_with(&directory) || path.is_relative() => {
+                relative(&full, &directory)
+            }
             _ => full,
         }
     }
@@ -158,6 +160,20 @@ impl Recording {
             None => Err(RecordError::Mistakes(diagnostics)),
         }
     }
+}
+
+/// The way from a directory to a file; both are absolute.
+fn relative(file: &Path, directory: &Path) -> PathBuf {
+    let shared = file
+        .components()
+        .zip(directory.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = directory
+        .components()
+        .skip(shared)
+        .map(|_| Component::ParentDir);
+    up.chain(file.components().skip(shared)).collect()
 }
 
 /// The time of a file's first row, and how long it lasts.

@@ -125,7 +125,13 @@ fn one(outcome: &Outcome, unmet: &Unmet, color: bool) -> String {
         && !(unmet.before.is_empty() && unmet.after.is_empty())
     {
         let _ = writeln!(text, "\n  {subject}:");
-        let shown = || unmet.before.iter().chain(&unmet.after);
+        // A wrong number is seen in all of them, a wrong message in the latest.
+        let is_number = unmet.differences.iter().any(|it| it.path == "count");
+        let hidden = match is_number {
+            true => 0,
+            false => unmet.before.len().saturating_sub(SHOWN_OF_LATEST),
+        };
+        let shown = || unmet.before[hidden..].iter().chain(&unmet.after);
         let width = shown().map(|item| words(item.at).len()).max();
         for item in shown() {
             let _ = writeln!(
@@ -140,6 +146,9 @@ fn one(outcome: &Outcome, unmet: &Unmet, color: bool) -> String {
     }
     text
 }
+
+/// What is shown of what came before a message that is not right.
+const SHOWN_OF_LATEST: usize = 4;
 
 fn item_in_words(item: &Item, width: usize) -> String {
     let at = words(item.at);

@@ -15,7 +15,7 @@ use crate::flow::options::Span;
 use crate::message::Value;
 
 /// What is shown of what came before a failure, and after it.
-const SHOWN_BEFORE: usize = 4;
+const SHOWN_BEFORE: usize = 24;
 const SHOWN_AFTER: usize = 2;
 
 /// A message, or what a pin is driven with, at a test time.

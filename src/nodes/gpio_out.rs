@@ -15,7 +15,8 @@ use crate::runtime::state::{Pause, State, StateError};
 /// Drives a pin: `true` or 1 is high, `false` or 0 is low.
 ///
 /// The pin goes to its safe level at the start, at the stop, when the flow fails, and, with `silent_after`, when no level
-/// has come for that long. After a restart it stays there until a level comes. A reload of the flow does not touch it.
+/// has come for that long. After a restart it stays there until a level comes. A reload of the flow does not touch it,
+/// unless something before it has changed: then it begins at `safe`.
 ///
 /// `min_on` and `min_off` keep a compressor or a burner from switching too often; on is the level that is not `safe`. A level that
 /// comes too early is kept, and driven when the time has passed; the latest one counts. `min_off` counts from each start of

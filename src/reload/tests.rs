@@ -122,6 +122,30 @@ fn what_was_written_twice_within_a_step_of_the_time_stamp_is_found() {
 }
 
 #[test]
+fn a_bad_file_that_is_put_right_is_known_to_be_good_again() {
+    let mut bench = Bench::new();
+    let bad = |bench: &Bench| bench.files.bad.iter().cloned().collect::<Vec<_>>();
+    bench.write("a", BAD);
+    bench.look();
+    assert_eq!(bench.look(), NONE);
+    assert_eq!(bad(&bench), ["a"]);
+    assert_eq!(
+        bench.files.good_again(&[]),
+        NONE,
+        "the text is not what runs"
+    );
+    bench.write("a", &flow(1));
+    bench.look();
+    let path = bench.path("a");
+    let seen = bench.files.seen.get_mut(&path).unwrap();
+    seen.look(&path, true);
+    assert_eq!(bench.files.good_again(&[]), ["a"]);
+    assert_eq!(bench.look_with(true, Ok(())), NONE, "it is what runs");
+    assert_eq!(bad(&bench), NONE);
+    assert_eq!(bench.files.good_again(&[]), NONE, "said once");
+}
+
+#[test]
 fn an_old_file_is_not_read_again() {
     let mut bench = Bench::new();
     let path = bench.path("a");

@@ -113,6 +113,9 @@ impl Columns {
         let time = find(&options.time_column).ok_or_else(|| without_time(names, options))?;
         let payload = match find(&options.payload_column) {
             Some(place) => Payload::Column(place),
+            None if options.payload_column != RowOptions::default().payload_column => {
+                return Err(without_payload(names, options));
+            }
             None => {
                 let topic = find(TOPIC);
                 let others = (0..names.len()).filter(|place| {
@@ -222,20 +225,39 @@ fn without_time(names: &[Text], options: &RowOptions) -> String {
         return message + "; the first line must name the columns, and this one has numbers";
     }
     let known = names.iter().map(|name| &**name);
-    let shown: Vec<String> = known
-        .clone()
-        .take(12)
-        .map(|name| format!("`{}`", shortened(name)))
-        .collect();
-    message += &format!("; its columns are {}", shown.join(", "));
-    if names.len() > shown.len() {
-        message += &format!(" and {} more", names.len() - shown.len());
-    }
+    message += &format!("; its columns are {}", listed(names));
     let near =
         nearest(time, known.clone()).or_else(|| known.clone().find(|name| is_like_time(name)));
     match near {
         Some(near) => message + &format!("; is it --time-column {}?", shortened(near)),
         None => message + "; name the one with the time: --time-column NAME",
+    }
+}
+
+fn without_payload(names: &[Text], options: &RowOptions) -> String {
+    let payload = &options.payload_column;
+    let mut message = format!(
+        "it has no column `{payload}`; its columns are {}",
+        listed(names)
+    );
+    let known = names.iter().map(|name| &**name);
+    // Upper and lower case count.
+    let same = known
+        .clone()
+        .find(|name| name.eq_ignore_ascii_case(payload));
+    if let Some(near) = same.or_else(|| nearest(payload, known)) {
+        message += &format!("; is it --payload-column {}?", shortened(near));
+    }
+    message
+}
+
+fn listed(names: &[Text]) -> String {
+    const MOST: usize = 12;
+    let shown = names.iter().take(MOST);
+    let shown: Vec<String> = shown.map(|name| format!("`{}`", shortened(name))).collect();
+    match names.len().saturating_sub(MOST) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -368,6 +368,12 @@ fn columns_have_the_names_that_were_said() {
         read_with("f", "{\"at\":7,\"t\":1,\"time\":\"x\"}", &options),
         [format!("{T} 1")]
     );
+    let without = read_with("f", "at,T,u\n7,1,2", &options);
+    assert!(
+        without[0]
+            .contains("no column `t`; its columns are `at`, `T`, `u`; is it --payload-column T?"),
+        "{without:?}"
+    );
 }
 
 #[test]

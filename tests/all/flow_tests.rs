@@ -234,6 +234,15 @@ fn outcomes_are_json_and_junit_for_machines() {
     ] {
         assert!(xml.contains(part), "{part}: {xml}");
     }
+    std::fs::write(flows.path().join("c.toml"), FLOW).unwrap();
+    let ended = test(
+        flows.path(),
+        &[".", "--json", "--junit", "out.xml", "--require"],
+    );
+    let problems = ended.json()["problems"].to_string();
+    assert!(problems.contains("c.toml has no test"), "{problems}");
+    let xml = std::fs::read_to_string(flows.path().join("out.xml")).unwrap();
+    assert!(xml.contains("c.toml\" tests=\"1\" failures=\"1\""), "{xml}");
     let ended = test(flows.path(), &[".", "--json", "--junit", "none/out.xml"]);
     ended.assert_code(1);
     assert_eq!(ended.json()["summary"]["tests"], 2);
@@ -363,5 +372,30 @@ fn what_a_flow_did_becomes_a_test_that_passes_and_fails_when_the_flow_is_changed
     );
     wrong.assert_code(1);
     assert!(wrong.stderr.contains("did you mean `grain`?"), "{wrong:#?}");
+    let ended = test(
+        dryer.path(),
+        &["--record", ".", "--feed", "grain=morning.csv"],
+    );
+    ended.assert_code(1);
+    assert!(ended.stderr.contains("is a directory"), "{ended:#?}");
+    std::fs::create_dir(dryer.path().join("deeper")).unwrap();
+    std::fs::copy(
+        dryer.path().join("dryer.toml"),
+        dryer.path().join("deeper/dryer.toml"),
+    )
+    .unwrap();
+    test(
+        dryer.path(),
+        &[
+            "--record",
+            "deeper/dryer.toml",
+            "--feed",
+            "grain=morning.csv",
+        ],
+    )
+    .assert_code(0);
+    let written = std::fs::read_to_string(dryer.path().join("deeper/dryer.test.toml")).unwrap();
+    assert!(written.contains("file = \"../morning.csv\""), "{written}");
+    test(dryer.path(), &["deeper"]).assert_code(0);
     test(dryer.path(), &["--record", "dryer.toml"]).assert_code(2);
 }

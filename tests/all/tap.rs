@@ -82,7 +82,7 @@ fn what_cannot_be_watched_is_said_in_words() {
 
 #[test]
 fn it_ends_well_after_its_time_and_at_ctrl_c_and_says_when_the_process_has_stopped() {
-    let (plant, device) = running();
+    let (plant, mut device) = running();
     let ended = Ended::of(plant.command(&["tap", "slow/tick", "--for", "300ms"]));
     ended.assert_code(0);
     assert!(!ended.stdout.is_empty(), "{ended:#?}");
@@ -96,6 +96,23 @@ fn it_ends_well_after_its_time_and_at_ctrl_c_and_says_when_the_process_has_stopp
     tap.signal("INT");
     let (status, _) = tap.end();
     assert_eq!(status.code(), Some(0));
+
+    let tap = watch();
+    let changed = std::fs::read_to_string(plant.path("flows/slow.toml")).unwrap();
+    plant.flow(
+        "slow",
+        &changed
+            .replace("nodes.tick", "nodes.tock")
+            .replace("'tick'", "'tock'"),
+    );
+    let (status, said) = tap.end();
+    assert_eq!(status.code(), Some(1), "{said:?}");
+    plant.flow("slow", &changed);
+    device.says(&["flow `slow` was changed"]);
+    until("the node is back", || {
+        let ended = Ended::of(plant.command(&["tap", "slow/tick", "--for", "10ms"]));
+        (ended.code == Some(0)).then_some(())
+    });
 
     let tap = watch();
     device.signal("TERM");

@@ -85,7 +85,7 @@ fn scripts_beside_control(graph: &Graph, report: &mut Report) {
     for node in graph.nodes() {
         if node.node_type.name == "function" {
             let message = format!(
-                "node `{}` runs JavaScript in a flow that drives a pin, which waits for it",
+                "node `{}` runs a JavaScript function, which may take long, in a flow that drives a pin, which waits for it",
                 node.name
             );
             let help = "move it to a flow of its own, joined by `link out` and `link in`, or use native nodes";

@@ -58,7 +58,12 @@ pub fn check(name: &str, variables: &Variables, report: &mut Report) -> Option<G
         .map(Spanned::into_inner)
         .unwrap_or_default();
     if !is_node_name(name) {
-        let help = "name the file with lower-case letters, digits, `_` and `-`, and `.toml`";
+        let help = match name.strip_suffix(".test") {
+            Some(flow) if is_node_name(flow) => {
+                "this is the test of a flow: `tidegate test` checks and runs it"
+            }
+            _ => "name the file with lower-case letters, digits, `_` and `-`, and `.toml`",
+        };
         report.error(
             0..0,
             format!("`{name}` is no name for a flow"),
