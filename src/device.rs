@@ -21,6 +21,7 @@ use crate::outbox::{self, Claim, Key, Lane, Ledger, OpenError, Opening, Outbox, 
 use crate::runtime::Counters;
 use crate::runtime::clock::{Clock, Reanchor};
 use crate::runtime::driver::states::StateQueue;
+use crate::runtime::driver::subscribing::Subscriptions;
 use crate::runtime::driver::taps::Taps;
 use crate::runtime::driver::{
     Driver, Flows, LateOutbox, States, Stopped, ThreadError, World, chain,
@@ -47,6 +48,8 @@ pub struct Parts {
     pub outbox: Option<outbox::Settings>,
     pub uplink: Option<uplink::Settings>,
     pub clock: Clock,
+    /// Who brings what flows subscribe to.
+    pub subscriptions: Box<dyn Subscriptions>,
     /// None keeps nothing over a restart.
     pub state: Option<State>,
 }
@@ -150,6 +153,7 @@ impl Device {
             outbox,
             uplink,
             clock,
+            subscriptions,
             state,
         } = parts;
         let claim = match outbox.clone().map(Claim::take).transpose() {
@@ -163,6 +167,7 @@ impl Device {
             board,
             outbox: delivery.outbox.clone(),
             states: states(state.as_ref()),
+            subscriptions,
         };
         let queue = world.states.queue.clone();
         let driver = Driver::start(flows, world)?;

@@ -16,6 +16,7 @@
 //! * [`config`][]: `tidegate.toml`
 //! * [`device`][]: all of the above, running together
 //! * [`reload`][]: flow files that change while a device runs
+//! * [`subscriptions`][]: messages from brokers that a plant already has
 //! * [`state_files`][]: what flows remember, and their last good copies, on disk
 //! * [`control_socket`][]: how other commands ask a running device
 //! * [`broker`][]: an MQTT broker that lets nobody in without a certificate
@@ -53,4 +54,5 @@ pub mod replay;
 pub mod runtime;
 pub mod sensors;
 pub mod state_files;
+pub mod subscriptions;
 pub mod uplink;

@@ -12,9 +12,11 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::board::{Pin, Signal, Simulated, Simulation};
 use crate::flow::{Report, Variables, check, parts};
-use crate::message::Timestamp;
-use crate::nodes::{GROUPS, NodeType, node_types};
+use crate::message::{NodeId, Timestamp};
+use crate::nodes::{GROUPS, NodeType, Use, node_types};
+use crate::runtime::node::Input;
 use crate::runtime::virtual_time::{Trace, VirtualRun};
+use crate::runtime::{Address, Event};
 
 /// When examples begin: a Thursday.
 const START: Timestamp = Timestamp::from_millis(1_767_254_400_000);
@@ -32,7 +34,7 @@ pub enum ExampleError {
 }
 
 /// What a type's example does in its first hour. Every input has a contact on it that closes for some 5 s, three times a
-/// minute or so.
+/// minute or so. Brokers bring a message every ten seconds.
 pub fn run_example(node_type: &NodeType) -> Result<Trace, ExampleError> {
     let mut report = Report::new("example.toml", node_type.example.trim_start());
     let graph = check("example", &Variables::default(), &mut report);
@@ -54,8 +56,30 @@ pub fn run_example(node_type: &NodeType) -> Result<Trace, ExampleError> {
         cooling_pin: Pin::new(17).ok(),
     };
     let board = Simulated::new(&simulation)?;
-    let mut run = VirtualRun::start("press-7", vec![Arc::new(graph)], board, START)?;
-    run.run_for(HOUR);
+    let graph = Arc::new(graph);
+    let mut run = VirtualRun::start("press-7", vec![graph.clone()], board, START)?;
+    let subscribed = graph
+        .uses()
+        .filter(|(_, used)| matches!(used, Use::Subscription(_)));
+    let subscribed: Vec<NodeId> = subscribed.map(|(node, _)| node).collect();
+    if subscribed.is_empty() {
+        run.run_for(HOUR);
+    }
+    // While some node waits for a broker, this is what it brings.
+    for turn in 0..(HOUR.as_secs() / 10) * u64::from(!subscribed.is_empty()) {
+        run.run_for(Duration::from_secs(10));
+        for node in subscribed.iter().copied() {
+            let input = Input::Message {
+                time: run.now().wall,
+                topic: "plant/s7/temperature".into(),
+                payload: format!("{{\"value\":{}}}", 20 + turn % 3).into(),
+            };
+            run.handle(Event::Input {
+                to: Address { flow: 0, node },
+                input,
+            });
+        }
+    }
     if deeds(&run.trace()).is_empty() {
         run.run_for(DAY - HOUR);
     }

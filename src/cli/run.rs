@@ -21,6 +21,7 @@ use crate::reload::{self, Copies, FlowFiles};
 use crate::runtime::driver::chain;
 use crate::runtime::{Checkpoint, Clock};
 use crate::state_files::{StateDirectory, StateFileError};
+use crate::subscriptions::Brokers;
 
 /// How often the engine threads are looked at.
 const BEAT: Duration = Duration::from_secs(1);
@@ -198,6 +199,7 @@ async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure
         board,
         outbox: (!config.is_identity_wrong).then(|| config.outbox_settings()),
         uplink: config.uplink_settings(),
+        subscriptions: Box::new(Brokers::new(config.broker_settings(), clock.clone())),
         clock,
         state: directory.clone().map(|directory| device::State {
             directory,

@@ -12,14 +12,16 @@ use std::sync::Arc;
 use crate::flow::diagnostic::{Diagnostic, Report, Source, did_you_mean};
 use crate::flow::{Graph, Variables};
 use crate::runtime::driver::chain;
-use crate::{certs, outbox, uplink};
+use crate::{certs, outbox, subscriptions, uplink};
 
+mod brokers;
 mod read;
 mod sections;
 #[cfg(test)]
 mod tests;
 mod values;
 
+pub use brokers::{BrokerSection, BrokerUrl};
 pub use read::load;
 pub use sections::{Board, Device, Flows, Log, LogFormat, LogLevel, Outbox, State, Uplink};
 pub use values::{DeviceId, Size, Url};
@@ -31,6 +33,8 @@ pub struct Config {
     pub flows: Flows,
     /// Without it nothing goes up; what flows want to deliver is kept in the outbox.
     pub uplink: Option<Uplink>,
+    /// `[brokers.NAME]`: brokers that flows take messages from.
+    pub brokers: BTreeMap<String, BrokerSection>,
     pub outbox: Outbox,
     pub state: State,
     pub board: Board,
@@ -206,6 +210,15 @@ impl Config {
         })
     }
 
+    /// How to reach the brokers that flows take messages from, by their names.
+    pub fn broker_settings(&self) -> BTreeMap<String, subscriptions::Settings> {
+        let device = self.device.id.as_str();
+        let brokers = self.brokers.iter();
+        brokers
+            .map(|(name, broker)| (name.clone(), broker.settings(device)))
+            .collect()
+    }
+
     fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let uplink = self
             .uplink
@@ -218,5 +231,6 @@ impl Config {
         ]
         .into_iter()
         .chain(uplink)
+        .chain(self.brokers.values_mut().flat_map(BrokerSection::paths_mut))
     }
 }

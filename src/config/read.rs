@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
 use super::sections::{Board, Uplink, inflight, keep_alive, retry_max, state_every};
-use super::{Config, ConfigError, GivenVariable};
+use super::{Config, ConfigError, GivenVariable, brokers};
 use crate::flow::diagnostic::{Diagnostic, Report, did_you_mean, nearest};
 use crate::flow::{file, options};
 use crate::message::Value;
@@ -51,8 +51,8 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
             .collect());
     }
 
-    const SECTIONS: [&str; 8] = [
-        "device", "flows", "uplink", "outbox", "state", "board", "log", "vars",
+    const SECTIONS: [&str; 9] = [
+        "device", "flows", "uplink", "brokers", "outbox", "state", "board", "log", "vars",
     ];
     let mut config = Config {
         source: Some(source.clone()),
@@ -105,6 +105,7 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
                 config.is_identity_wrong |=
                     is_path_wrong || (is_path_misspelt && !table.contains_key("path"));
             }
+            "brokers" => brokers::read(&mut config, table, report),
             "state" => {
                 section(&mut config.state, table, name, key.span(), report);
                 let span = |key: &str| table.get(key).map_or(0..0, toml::Spanned::span);

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
+use super::brokers::BrokerUrl;
 use crate::{certs, outbox, uplink};
 
 /// The name of a device; valid as an MQTT client id, as a certificate's common name and as a level of a topic.
@@ -85,6 +86,7 @@ from_text!(DeviceId, "device-id", DeviceId::parse);
 from_text!(Url, "mqtts-url", |text| uplink::parse_url(text)
     .map(Url)
     .map_err(|error| error.to_string()));
+from_text!(BrokerUrl, "mqtt-url", BrokerUrl::parse);
 from_text!(Size, "size", |text| {
     let size: bytesize::ByteSize = text
         .parse()

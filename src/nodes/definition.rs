@@ -11,6 +11,7 @@ use crate::flow::estimate::Load;
 use crate::flow::template::TopicTemplate;
 use crate::message::Text;
 use crate::outbox::Envelope;
+use crate::runtime::driver::subscribing::Subscription;
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
 
@@ -139,7 +140,7 @@ pub enum Link {
     In(Text),
 }
 
-/// What a node needs of the board.
+/// What a node needs of the board, or of what else lies outside.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Use {
     /// Drives a pin, which goes to `safe` at start, at stop and when the flow fails.
@@ -148,13 +149,15 @@ pub enum Use {
     Input { pin: Pin, pull: Pull },
     /// Reads a sensor.
     Sensor(SensorSpec),
+    /// Takes messages from a broker.
+    Subscription(Subscription),
 }
 
 impl Use {
     pub fn pin(&self) -> Option<Pin> {
         match self {
             Use::Output { pin, .. } | Use::Input { pin, .. } => Some(*pin),
-            Use::Sensor(_) => None,
+            Use::Sensor(_) | Use::Subscription(_) => None,
         }
     }
 }

@@ -115,7 +115,7 @@ impl Node for Contact {
             Input::Reading {
                 value: Err(reason), ..
             } => cx.fail(reason),
-            Input::Reading { value: Ok(_), .. } => {}
+            Input::Reading { value: Ok(_), .. } | Input::Message { .. } => {}
         }
     }
 }

@@ -38,6 +38,7 @@ mod limits;
 mod link_in;
 mod link_out;
 mod median;
+mod mqtt_in;
 mod node_type;
 mod parts;
 mod path;
@@ -97,6 +98,7 @@ pub const GROUPS: &[Group] = &[
             NodeType::of::<ds18b20::Ds18b20>(),
             NodeType::of::<iio::Iio>(),
             NodeType::of::<gpio_in::GpioIn>(),
+            NodeType::of::<mqtt_in::MqttIn>(),
             NodeType::of::<inject::Inject>(),
             NodeType::of::<link_in::LinkIn>(),
         ],

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::board::{Drive, Level, Pin};
 use crate::message::{Message, NodeId, Text, Timestamp, Value};
 use crate::outbox::Draft;
@@ -58,6 +60,12 @@ pub enum Input {
     },
     /// The level of an input pin: the answer to [`Effect::ReadLevel`], and at each edge.
     Edge { time: Timestamp, level: Level },
+    /// What a broker has brought, stamped when it came.
+    Message {
+        time: Timestamp,
+        topic: Text,
+        payload: Bytes,
+    },
 }
 
 /// Which node of which flow of an engine.

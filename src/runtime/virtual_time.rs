@@ -87,7 +87,8 @@ impl VirtualRun {
             for (node, needed) in flow.uses() {
                 let address = Address { flow: index, node };
                 match needed {
-                    Use::Output { .. } => {}
+                    // Brokers are none of the board; whoever runs this feeds what they would bring.
+                    Use::Output { .. } | Use::Subscription(_) => {}
                     Use::Input { pin, pull } => {
                         let edges = edges.clone();
                         let sink = move |edge| {

@@ -14,6 +14,7 @@
 //! * `state`: what flows remember, over a stop, a kill, and whatever happens to the state directory
 //! * `power`: SIGKILL, again and again; no accepted record is lost
 //! * `link`: brokers that come late, and links that go silent
+//! * `mqtt_in`: messages from brokers that a plant already has
 //! * `refusals`: certificates that are not right, said in words, and put right without a restart
 //! * `virtual_time`: the example flows, an hour each
 //! * `faults`: kills, power cuts and full disks, many times if wished; `scripts/prove.sh`
@@ -34,6 +35,7 @@ mod flow_tests;
 mod gallery;
 mod graph;
 mod link;
+mod mqtt_in;
 mod nodes;
 mod power;
 mod refusals;

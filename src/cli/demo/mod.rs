@@ -28,6 +28,7 @@ use crate::flow::Site;
 use crate::logging;
 use crate::outbox::RecordId;
 use crate::runtime::Clock;
+use crate::runtime::driver::subscribing::NoSubscriptions;
 use crate::uplink;
 
 const DEVICE: &str = "demo-press-7";
@@ -309,6 +310,7 @@ fn start_device(
         outbox: Some(config.outbox_settings()),
         uplink: config.uplink_settings(),
         clock: clock.clone(),
+        subscriptions: Box::new(NoSubscriptions),
         state: None,
     })?;
     Ok((device, outputs))

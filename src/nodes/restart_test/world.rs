@@ -19,6 +19,8 @@ const MOST_READINGS: usize = 50_000;
 /// Not when something is due.
 const FIRST_PAUSE: Duration = Duration::from_micros(61_370_417);
 const BETWEEN_PAUSES: Duration = Duration::from_micros(71_303_209);
+/// Brokers bring a message so often.
+const BETWEEN_MESSAGES: Duration = Duration::from_secs(7);
 /// There is a pause this long after some edges too, for what takes no longer than a contact bounces.
 const AFTER_EDGE: Duration = Duration::from_micros(17_303);
 const EDGES_BETWEEN_PAUSES: usize = 17;
@@ -54,6 +56,10 @@ pub(super) struct Play {
     readings: usize,
     /// The edges to come of all inputs.
     edges: VecDeque<(Duration, NodeId, Level)>,
+    /// The nodes that brokers bring messages for, in turn.
+    subscribers: Vec<NodeId>,
+    /// When the next message comes.
+    message_at: Option<Duration>,
     /// The pauses to come.
     pauses_at: VecDeque<Duration>,
     /// What the nodes of the tested type did, a line each.
@@ -85,6 +91,9 @@ impl Play {
                 before = level;
             }
         }
+        let subscribers = graph.uses();
+        let subscribers = subscribers.filter(|(_, used)| matches!(used, Use::Subscription(_)));
+        let subscribers = subscribers.map(|(node, _)| node).collect::<Vec<_>>();
         edges.sort_by_key(|(time, node, _)| (*time, *node));
         let after_edges = edges.iter().step_by(EDGES_BETWEEN_PAUSES);
         let minutes = (1..8).map(|count| Duration::from_secs(60 * MINUTES_BETWEEN_PAUSES * count));
@@ -108,6 +117,8 @@ impl Play {
             now,
             readings: 0,
             edges: edges.into(),
+            message_at: subscribers.first().map(|_| BETWEEN_MESSAGES),
+            subscribers,
             pauses_at: pauses_at.into(),
             deeds: Vec::new(),
             saved: (0, 0),
@@ -120,7 +131,12 @@ impl Play {
         loop {
             let next_pause = self.pauses_at.front().copied();
             let next_edge = self.edges.front().map(|(time, ..)| *time);
-            let due = [self.engine.next_wake(), next_edge, next_pause];
+            let due = [
+                self.engine.next_wake(),
+                next_edge,
+                next_pause,
+                self.message_at,
+            ];
             let Some(next) = due
                 .into_iter()
                 .flatten()
@@ -139,9 +155,27 @@ impl Play {
                 let time = self.now.wall;
                 self.handle(node, Input::Edge { time, level });
             }
+            self.bring_messages(next);
             let mut effects = Effects::new();
             self.engine.wake(self.now, usize::MAX, &mut effects);
             self.perform(effects);
+        }
+    }
+
+    /// What brokers have brought by now.
+    fn bring_messages(&mut self, now: Duration) {
+        let Some(at) = self.message_at.filter(|at| *at <= now) else {
+            return;
+        };
+        self.message_at = Some(at + BETWEEN_MESSAGES);
+        for (place, node) in self.subscribers.clone().into_iter().enumerate() {
+            let value = (at.as_secs() as usize + place) % 40;
+            let message = Input::Message {
+                time: self.now.wall,
+                topic: format!("plant/s{}/temperature", value % 3).into(),
+                payload: format!("{{\"value\":{value}}}").into(),
+            };
+            self.handle(node, message);
         }
     }
 

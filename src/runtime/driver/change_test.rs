@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::states::StateQueue;
+use super::subscribing::NoSubscriptions;
 use super::taps::Seen;
 use super::tests::{Scripted, next, wait_for};
 use super::{ChangeError, Driver, LateOutbox, NewFlow, States, World};
@@ -31,6 +32,7 @@ fn start_with(flows: &[(&str, &str)], board: &Scripted, states: States) -> Drive
         board: Box::new(board.clone()),
         outbox: LateOutbox::default(),
         states,
+        subscriptions: Box::new(NoSubscriptions),
     };
     let flows = flows.iter().map(|(name, text)| named(name, text));
     Driver::start(flows.collect(), world).unwrap()

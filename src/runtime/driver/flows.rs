@@ -14,13 +14,14 @@ use super::changes::{
 };
 use super::inputs::ArmedInput;
 use super::sensors::{Attached, SensorThreads};
+use super::subscribing::Subscriptions;
 use super::taps::Taps;
-use super::wiring::{Placed, Side, WantedSensor, wanted_inputs, wanted_sensors};
+use super::wiring::{Placed, Side, WantedSensor, routes, wanted_inputs, wanted_sensors};
 use super::{ThreadError, chain};
 use crate::board::BoardError;
 use crate::flow::Graph;
 use crate::message::NodeId;
-use crate::runtime::engine::{Kept, Swap, same_nodes};
+use crate::runtime::engine::{Event, Kept, Swap, same_nodes};
 use crate::runtime::links::{self, Ends};
 use crate::runtime::node::Address;
 use crate::runtime::state::{Checkpoint, Pause};
@@ -55,6 +56,9 @@ pub(super) struct Layout {
     pub(super) inputs: Vec<ArmedInput>,
     pub(super) sensors: Vec<Attached>,
     pub(super) threads: SensorThreads,
+    pub(super) subscriptions: Box<dyn Subscriptions>,
+    /// The ways to both engines for what brokers bring.
+    pub(super) readings: [Sender<Event>; 2],
     /// Control, data.
     pub(super) engines: [Sender<Request>; 2],
     pub(super) taps: Taps,
@@ -84,6 +88,7 @@ impl Flows {
         let none = SensorThreads::new(layout.threads.clock());
         let threads = std::mem::replace(&mut layout.threads, none);
         layout.sensors.clear();
+        layout.subscriptions.set(Vec::new());
         drop(layout);
         threads.stop();
     }
@@ -211,6 +216,8 @@ impl Layout {
         self.sensors = sensors.into_iter().map(|(_, _, sensor)| sensor).collect();
         self.threads.keep_for(&self.sensors);
         self.flows = plan.flows;
+        let routes = routes(&self.flows, &self.readings);
+        self.subscriptions.set(routes);
         for side in Side::BOTH {
             let flows = self.flows.iter().filter(|flow| flow.side == side);
             let flows = flows.map(|flow| (flow.place, flow.graph.clone()));

@@ -474,6 +474,7 @@ impl Host {
             Input::Reading { value: Err(_), .. } => return,
             // 0 or 1
             Input::Edge { time, .. } => (1, *time),
+            Input::Message { time, payload, .. } => (payload.len(), *time),
         };
         self.counters.readings.add(1);
         let id = RecordId {

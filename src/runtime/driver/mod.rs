@@ -3,6 +3,7 @@
 //! ```text
 //! edges ----edge queue----> control thread: engine of the flows that drive a pin; owns the board
 //! readings -reading queue-> data thread:    engine of all other flows
+//! messages of brokers -reading queue-> control, data
 //! control, data --link queue--> control, data
 //! control, data --tap queue per watcher--> who watches a node
 //! control, data --read queue--> sensor thread per bus
@@ -14,7 +15,7 @@
 //!
 //! * *edge queue*, one per engine, [`EDGES`]: the edge is dropped and counted, and the engine is told the level that holds as
 //!   soon as there is room;
-//! * *reading queue*, one per engine, [`READINGS`]: the sensor thread waits;
+//! * *reading queue*, one per engine, [`READINGS`]: the sensor thread waits, and so does the thread of a broker;
 //! * *link queue*, one per engine, 8,192: the message is dropped and counted, and the `link out` fails;
 //! * *tap queue*, one per watcher, 1,024 messages: the message is dropped for this watcher, who is told how many were;
 //! * *tap requests*, one queue per engine, 16: the watcher is turned away, in words;
@@ -33,6 +34,7 @@ mod host;
 mod inputs;
 mod sensors;
 pub mod states;
+pub mod subscribing;
 pub mod taps;
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,7 @@ pub use self::flows::{ChangeError, Flows, NewFlow};
 use self::host::{Host, Inbox, Rounds, Ways};
 use self::sensors::{Readers, SensorThreads};
 use self::states::StateQueue;
+use self::subscribing::Subscriptions;
 use self::taps::{Tappable, Taps, Watchers};
 use self::wiring::{Placed, Side, wanted_inputs, wanted_sensors};
 use crate::board::Board;
@@ -75,6 +78,7 @@ pub struct World {
     pub board: Box<dyn Board>,
     pub outbox: LateOutbox,
     pub states: States,
+    pub subscriptions: Box<dyn Subscriptions>,
 }
 
 /// What flows remember, from before the start and at intervals.
@@ -163,6 +167,7 @@ impl Driver {
             mut board,
             outbox,
             states,
+            mut subscriptions,
         } = world;
         let counters = Arc::new(Counters::default());
         let flows = placed(flows);
@@ -243,7 +248,11 @@ impl Driver {
         };
         let control = start("control", Some(board), control)?;
         let data = start("data", None, data)?;
+        let readings = ways.map(|ways| ways.readings);
+        subscriptions.set(wiring::routes(&flows, &readings));
         let layout = Layout {
+            subscriptions,
+            readings,
             inputs: inputs.into_iter().map(|(_, input)| input).collect(),
             sensors: sensors.into_iter().map(|(_, _, sensor)| sensor).collect(),
             threads,

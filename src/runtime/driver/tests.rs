@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use super::subscribing::NoSubscriptions;
 use super::taps::{Seen, Tap, TapError};
 use super::{Driver, LateOutbox, States, World};
 use crate::board::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
@@ -115,6 +116,7 @@ fn start_all(flows: &[&str], board: &Scripted) -> Driver {
         board: Box::new(board.clone()),
         outbox: LateOutbox::default(),
         states: States::default(),
+        subscriptions: Box::new(NoSubscriptions),
     };
     let flows = flows.iter().map(|flow| graph(flow)).collect();
     Driver::start(flows, world).unwrap()

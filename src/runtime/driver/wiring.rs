@@ -7,6 +7,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::counters::Counters;
 use crate::runtime::driver::chain;
 use crate::runtime::driver::inputs::ArmedInput;
+use crate::runtime::driver::subscribing::Route;
 use crate::runtime::engine::Event;
 use crate::runtime::node::Address;
 use crate::sensors::SensorSpec;
@@ -112,6 +113,21 @@ pub(super) fn wanted_sensors(flows: &[Placed]) -> Vec<WantedSensor> {
         _ => None,
     });
     sensors.collect()
+}
+
+/// What flows want of brokers, and the ways in.
+pub(super) fn routes(flows: &[Placed], ways: &[Sender<Event>; 2]) -> Vec<Route> {
+    let uses = flows.iter().flat_map(uses);
+    let routes = uses.filter_map(|(flow, node, needed)| match needed {
+        Use::Subscription(subscription) => Some(Route {
+            subscription: subscription.clone(),
+            node: words(flow, node),
+            to: node,
+            readings: ways[flow.side.index()].clone(),
+        }),
+        _ => None,
+    });
+    routes.collect()
 }
 
 fn uses(flow: &Placed) -> impl Iterator<Item = (&Placed, Address, &Use)> {

@@ -223,7 +223,7 @@ impl Heard {
 }
 
 /// A program of Debian's mosquitto packages.
-fn found(name: &str) -> Command {
+pub(crate) fn found(name: &str) -> Command {
     let path = format!(
         "{}:/usr/sbin:/sbin",
         std::env::var("PATH").unwrap_or_default()

@@ -1,0 +1,66 @@
+//! What flows want of brokers, and the way in for what these bring.
+//!
+//! Must not: know MQTT.
+
+use std::fmt;
+
+use crossbeam_channel::Sender;
+
+use crate::runtime::engine::Event;
+use crate::runtime::node::{Address, Input};
+
+/// What a node subscribes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The broker's name in the settings.
+    pub broker: String,
+    /// Topics with wildcards.
+    pub filters: Vec<String>,
+    /// 0 or 1.
+    pub qos: u8,
+}
+
+/// Which messages go where.
+#[derive(Clone)]
+pub struct Route {
+    pub subscription: Subscription,
+    /// The flow and the node, in words.
+    pub node: String,
+    pub(super) to: Address,
+    pub(super) readings: Sender<Event>,
+}
+
+impl Route {
+    /// Hands a message to its node. Waits while the engine is busy; false once it has ended.
+    pub fn hand_over(&self, input: Input) -> bool {
+        let to = self.to;
+        self.readings.send(Event::Input { to, input }).is_ok()
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("subscription", &self.subscription)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who brings what flows subscribe to.
+pub trait Subscriptions: Send {
+    /// From now on these are wanted, and nothing else. It does not wait.
+    fn set(&mut self, routes: Vec<Route>);
+}
+
+/// For where there are no brokers: what is wanted of one fails in words.
+pub struct NoSubscriptions;
+
+impl Subscriptions for NoSubscriptions {
+    fn set(&mut self, routes: Vec<Route>) {
+        for route in routes {
+            let broker = &route.subscription.broker;
+            tracing::error!("{}: there is no broker `{broker}` here", route.node);
+        }
+    }
+}
