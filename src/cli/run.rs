@@ -335,7 +335,7 @@ fn guarantees(config: &Config, flows: &[Arc<Graph>]) -> Vec<String> {
         Some(uplink) => format!(
             "guaranteed: each record is delivered to {} at least once, and deleted only when its broker has acknowledged it; \
              both sides must show a certificate",
-            uplink.url.0
+            uplink.url
         ),
         None => "no usable [uplink]: nothing goes up; records are kept in the outbox".into(),
     });

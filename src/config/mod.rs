@@ -24,7 +24,7 @@ mod values;
 pub use brokers::{BrokerSection, BrokerUrl};
 pub use read::load;
 pub use sections::{Board, Device, Flows, Log, LogFormat, LogLevel, Outbox, State, Uplink};
-pub use values::{DeviceId, Size, Url};
+pub use values::{DeviceId, Size, Url, Urls};
 
 /// The settings of a device, as far as they were right.
 #[derive(Debug, Default)]
@@ -206,7 +206,12 @@ impl Config {
             inflight: uplink.inflight,
             keep_alive: uplink.keep_alive.0,
             retry_max: uplink.retry_max.0,
-            ..uplink::Settings::new(uplink.url.0.clone(), files, self.device.id.to_string())
+            alternatives: uplink.url.others().cloned().collect(),
+            ..uplink::Settings::new(
+                uplink.url.first().clone(),
+                files,
+                self.device.id.to_string(),
+            )
         })
     }
 

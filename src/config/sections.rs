@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::{DeviceId, Size, Url};
+use super::values::{DeviceId, Size, Urls};
 use crate::board::{self, Simulation};
 use crate::flow::options::Span;
 use crate::outbox::WhenFull;
@@ -40,8 +40,9 @@ fn flows_path() -> PathBuf {
 /// The connection to the cloud broker.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Uplink {
-    /// The cloud broker: `mqtts://HOST:PORT`; without a port, 8883.
-    pub url: Url,
+    /// The cloud broker: `mqtts://HOST:PORT`; without a port, 8883. Or a list of them, nodes of one cluster: when one fails, the next is
+    /// tried.
+    pub url: Urls,
     /// The certificates (PEM) of the authorities that the broker's certificate must chain to.
     pub ca: PathBuf,
     /// This device's certificate (PEM), with those between it and the broker's authority, if any.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::brokers::BrokerUrl;
+use crate::message::Value;
 use crate::{certs, outbox, uplink};
 
 /// The name of a device; valid as an MQTT client id, as a certificate's common name and as a level of a topic.
@@ -53,6 +54,75 @@ impl fmt::Display for DeviceId {
 /// The address of a cloud broker, from `mqtts://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url(pub uplink::Address);
+
+/// The addresses of a cloud broker: one, or a list. There is at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Urls {
+    first: Url,
+    others: Vec<Url>,
+}
+
+impl Urls {
+    pub fn first(&self) -> &uplink::Address {
+        &self.first.0
+    }
+
+    pub fn others(&self) -> impl Iterator<Item = &uplink::Address> {
+        self.others.iter().map(|url| &url.0)
+    }
+}
+
+impl fmt::Display for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first())?;
+        self.others().try_for_each(|other| write!(f, " or {other}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Urls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Urls, D::Error> {
+        let url = |text: &str| uplink::parse_url(text).map(Url).map_err(D::Error::custom);
+        match Value::deserialize(deserializer)? {
+            Value::Text(text) => Ok(Urls {
+                first: url(&text)?,
+                others: Vec::new(),
+            }),
+            Value::List(list) => {
+                let mut urls = Vec::new();
+                for item in list.iter() {
+                    let Value::Text(text) = item else {
+                        return Err(D::Error::custom("must be a URL, or a list of URLs"));
+                    };
+                    urls.push(url(text)?);
+                }
+                let mut urls = urls.into_iter();
+                let first = urls.next();
+                Ok(Urls {
+                    first: first.ok_or_else(|| D::Error::custom("names no broker"))?,
+                    others: urls.collect(),
+                })
+            }
+            _ => Err(D::Error::custom("must be a URL, or a list of URLs")),
+        }
+    }
+}
+
+impl JsonSchema for Urls {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Urls".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [
+                { "type": "string", "format": "mqtts-url" },
+                { "type": "array", "minItems": 1, "items": { "type": "string", "format": "mqtts-url" } },
+            ]
+        })
+    }
+}
 
 /// A number of bytes as text: `"64MiB"`, `"1GB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,8 @@ pub(super) const MORE: &[(&str, &str)] = &[
         "size = '1m'\nby = 'topic'\nmost_keys = 2\nlateness = '10s'\nfuture = '1h'
          compute = ['sum', 'median', 'distinct', 'histogram(-1, 0, 1e300)', 'variance', 'range']",
     ),
+    ("limits", "high_high = 9\nhigh = 8"),
+    ("ewma", "target = 20\nstddev = 2"),
     ("calibrate", "linear = { gain = 1.02, offset = -0.3 }"),
     ("calibrate", "polynomial = [1.5, 2, 0.1]"),
     (

@@ -63,6 +63,7 @@ impl Definition for MqttIn {
 type = "mqtt in"
 broker = "hall"
 topic = "plant/+/temperature"
+qos = 1
 
 [nodes.minute]
 type = "window"

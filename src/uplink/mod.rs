@@ -75,6 +75,8 @@ pub trait Backlog: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub address: Address,
+    /// Further ways to the same cloud: other nodes of a cluster. Tried in turn when one fails.
+    pub alternatives: Vec<Address>,
     pub files: Files,
     /// The device's id: the MQTT client id, and `device` in the envelope.
     pub client_id: String,
@@ -89,10 +91,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// All addresses, in the order in which they are tried.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.address).chain(&self.alternatives)
+    }
+
     /// The defaults for everything that has one.
     pub fn new(address: Address, files: Files, client_id: String) -> Settings {
         Settings {
             address,
+            alternatives: Vec::new(),
             files,
             client_id,
             inflight: 100,

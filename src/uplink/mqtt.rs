@@ -30,7 +30,7 @@ use super::status::Reporter;
 use super::timing::{ACK_KEEP_ALIVES, Backoff, Stalled, Timing};
 use super::tls::{self, Stamps};
 use super::wire::{self, Packet};
-use super::{Backlog, Settings};
+use super::{Address, Backlog, Settings};
 use crate::runtime::clock::Clock;
 
 /// The broker has nothing to send but answers of a few bytes.
@@ -48,6 +48,9 @@ pub(super) struct Worker<B> {
     eventloop: EventLoop,
     client: AsyncClient,
     courier: Courier,
+    /// Which of the addresses is used, or tried: its place among them.
+    turn: usize,
+    failures_in_round: usize,
 }
 
 impl<B: Backlog> Worker<B> {
@@ -59,16 +62,7 @@ impl<B: Backlog> Worker<B> {
         reporter: Reporter,
     ) -> Worker<B> {
         let window = settings.inflight.max(1);
-        let mut options = MqttOptions::new(
-            &settings.client_id,
-            &settings.address.host,
-            settings.address.port,
-        );
-        options
-            .set_clean_session(true)
-            .set_keep_alive(keep_alive(&settings))
-            .set_max_packet_size(ANSWER_MAX, settings.max_packet.max(CONNECT_MAX))
-            .set_inflight(window);
+        let options = options(&settings, &settings.address);
         // The queue takes the whole window: `try_publish` never finds it full.
         let (client, mut eventloop) = AsyncClient::new(options, usize::from(window));
         let mut network = NetworkOptions::new();
@@ -89,7 +83,30 @@ impl<B: Backlog> Worker<B> {
             clock,
             backlog,
             eventloop,
+            turn: 0,
+            failures_in_round: 0,
         }
+    }
+
+    /// The broker that is used, or tried.
+    fn address(&self) -> &Address {
+        let mut addresses = self.settings.addresses();
+        addresses
+            .nth(self.turn)
+            .expect("turns go round among the addresses")
+    }
+
+    /// After a failure: goes on to the next address. How long to wait before it is tried: a moment while others of this round have not had
+    /// their turn, and longer after each round.
+    fn next_address(&mut self) -> Duration {
+        let addresses = self.settings.addresses().count();
+        self.turn = (self.turn + 1) % addresses;
+        self.failures_in_round += 1;
+        if self.failures_in_round < addresses {
+            return self.timing.backoff_min;
+        }
+        self.failures_in_round = 0;
+        self.backoff.next()
     }
 
     /// Runs until `stop` is sent or dropped.
@@ -114,12 +131,13 @@ impl<B: Backlog> Worker<B> {
                 .is_some_and(|at| self.clock.now().mono.saturating_sub(at) >= self.timing.stable)
             {
                 self.backoff.reset();
+                self.failures_in_round = 0;
             }
             self.say_down(&failure, up_at.is_some());
             // Files are repaired by people, and clocks by the network: both are looked for often.
             let wait = match failure {
                 Failure::Files(_) => self.timing.look,
-                _ => self.backoff.next(),
+                _ => self.next_address(),
             };
             tokio::select! {
                 () = self.wait(wait, &stamps) => {}
@@ -137,7 +155,9 @@ impl<B: Backlog> Worker<B> {
             .await
             .map_err(|error| Failure::Protocol(error.to_string()))??;
         let transport = Transport::tls_with_config(TlsConfiguration::from(config));
-        self.eventloop.mqtt_options.set_transport(transport);
+        let mut options = options(&self.settings, self.address());
+        options.set_transport(transport);
+        self.eventloop.mqtt_options = options;
         // The first poll of a connection makes it, and gives its CONNACK.
         self.eventloop.poll().await.map_err(failure)?;
         self.courier.connected();
@@ -265,9 +285,7 @@ impl<B: Backlog> Worker<B> {
 
     fn say_up(&self) {
         let outage = self.courier.reporter().up();
-        let Settings {
-            address, client_id, ..
-        } = &self.settings;
+        let (address, client_id) = (self.address(), &self.settings.client_id);
         tracing::info!("uplink up: {address}, client id {client_id}, after {outage:.1?} without");
     }
 
@@ -276,7 +294,7 @@ impl<B: Backlog> Worker<B> {
         let reason = explain(
             failure,
             &Context {
-                address: &self.settings.address,
+                address: self.address(),
                 client_id: &self.settings.client_id,
                 files: &self.settings.files,
                 now: judged_at(),
@@ -339,6 +357,16 @@ async fn end_of(timer: &mut Option<Pin<Box<Sleep>>>) {
         Some(timer) => timer.as_mut().await,
         None => pending().await,
     }
+}
+
+fn options(settings: &Settings, address: &Address) -> MqttOptions {
+    let mut options = MqttOptions::new(&settings.client_id, &address.host, address.port);
+    options
+        .set_clean_session(true)
+        .set_keep_alive(keep_alive(settings))
+        .set_max_packet_size(ANSWER_MAX, settings.max_packet.max(CONNECT_MAX))
+        .set_inflight(settings.inflight.max(1));
+    options
 }
 
 fn new_state(window: u16) -> MqttState {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::support::mosquitto::{Heard, Mosquitto, Subscriber};
 use crate::support::plant::valid;
-use crate::support::{Cable, Plant, Running, Totals, until};
+use crate::support::{Cable, Plant, Running, Totals, until_within};
 
 /// How often to do something: as the variable says, or this often.
 fn times(variable: &str, by_default: u64) -> u64 {
@@ -109,16 +109,9 @@ impl Site {
     }
 }
 
-/// As [`until`], for what takes longer when many records are waiting.
-fn patiently<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..20 {
-        let found =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(what, &mut look)));
-        if let Ok(found) = found {
-            return found;
-        }
-    }
-    panic!("waited in vain until {what}");
+/// As [`until`](crate::support::until), for what takes longer when many records are waiting.
+fn patiently<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(Duration::from_secs(600), what, look)
 }
 
 /// What is known to have been accepted: of each epoch, at least so many records.

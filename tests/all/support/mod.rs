@@ -16,15 +16,24 @@ pub(crate) use witness::Witness;
 use crate::SOON;
 
 /// Waits until `look` finds something; `what` says what was waited for.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(SOON, what, look)
+}
+
+/// The same, for what takes longer by its nature.
+pub(crate) fn until_within<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(
-            start.elapsed() < SOON,
-            "waited {SOON:?} in vain until {what}"
+            start.elapsed() < limit,
+            "waited {limit:?} in vain until {what}"
         );
         std::thread::sleep(Duration::from_millis(20));
     }
