@@ -100,10 +100,14 @@ impl Care {
             let mut opened = self.scratch.open(&dir, number)?;
             let lost = lost_in(&mut opened, &survey);
             let mut books = survey.next.clone();
-            let back: Vec<RecordId> = lost
-                .into_iter()
-                .filter(|id| books.settled.remove(*id))
-                .collect();
+            let (mut unsure, mut back): (Vec<RecordId>, Vec<RecordId>) =
+                lost.into_iter().partition(|id| books.settled.contains(*id));
+            // What is not settled is lost for sure. Of the rest some may be delivered: the cursor has passed them. They are taken
+            // only if more are lost than that; a receiver can tell those that it has.
+            if (back.len() as u64) < books.ledger.dropped_damaged {
+                unsure.retain(|id| books.settled.remove(*id));
+                back.append(&mut unsure);
+            }
             if back.is_empty() || !survey.has_room_for(&opened.found.groups, &books, back.len()) {
                 continue;
             }

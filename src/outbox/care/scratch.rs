@@ -2,6 +2,7 @@
 //!
 //! Must not: write anywhere else.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use super::super::files;
 use super::super::generations::{Generations, generation_dir};
 use super::super::group::Snapshot;
-use super::super::record::Record;
+use super::super::record::{Record, RecordId};
 use super::super::store::{Found, FoundGroup, Store, StoreError, is_disk_full, words};
 use super::{CareError, unreadable};
 use crate::outbox::OpenError;
@@ -23,6 +24,15 @@ const NO_LIMIT: u64 = u64::MAX / 4;
 const BLOCK: usize = 64 * 1024;
 /// What a bad medium is read in, where a whole block cannot be had.
 const SECTOR: usize = 512;
+
+/// How the names of the files begin in which sled 0.34 keeps a summary of its file.
+const SUMMARY: &str = "snap.";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Summaries {
+    Kept,
+    LeftOut,
+}
 
 #[derive(Debug)]
 pub(super) struct Scratch {
@@ -57,12 +67,40 @@ impl Scratch {
     }
 
     /// Opens a copy of the generation in `source`. Of what the medium does not give, zeros take the place.
+    ///
+    /// If it is damaged, or seems empty, it is also tried without the summaries that sled keeps of its file: where these are what is
+    /// damaged, sled makes them anew.
     pub(super) fn open(&self, source: &Path, number: u32) -> Result<Opened, CareError> {
+        let opened = self.open_copy(source, number, Summaries::Kept)?;
+        if opened.problems.is_empty() && !opened.found.groups.is_empty() {
+            return Ok(opened);
+        }
+        let as_it_is = opened.found;
+        // It is closed before its directory is cleared.
+        drop(opened.store);
+        let mut opened = self.open_copy(source, number, Summaries::LeftOut)?;
+        if has_more(&opened.found, &as_it_is) {
+            opened.problems.insert(
+                0,
+                "sled's summary of it is damaged: without it more can be read".to_owned(),
+            );
+            return Ok(opened);
+        }
+        drop(opened);
+        self.open_copy(source, number, Summaries::Kept)
+    }
+
+    fn open_copy(
+        &self,
+        source: &Path,
+        number: u32,
+        summaries: Summaries,
+    ) -> Result<Opened, CareError> {
         let bytes = 2 * size_of(source) + 1024 * 1024;
         self.clear()
             .map_err(|error| self.failed("make", &self.dir, bytes, error))?;
         let copy = generation_dir(&self.dir, number);
-        let unread = self.copy(source, &copy, bytes)?;
+        let unread = self.copy(source, &copy, bytes, summaries)?;
         let opened = Generations::open(&self.dir, NO_LIMIT);
         let mut problems = Vec::new();
         if unread > 0 {
@@ -114,14 +152,23 @@ impl Scratch {
     }
 
     /// Copies files and directories; other things are none of sled's. Returns how many bytes could not be read.
-    fn copy(&self, from: &Path, to: &Path, bytes: u64) -> Result<u64, CareError> {
+    fn copy(
+        &self,
+        from: &Path,
+        to: &Path,
+        bytes: u64,
+        summaries: Summaries,
+    ) -> Result<u64, CareError> {
         let kind = fs::metadata(from).map_err(|error| unreadable(from, error))?;
         if kind.is_dir() {
             fs::create_dir(to).map_err(|error| self.failed("make", to, bytes, error))?;
             let mut unread = 0;
             for entry in fs::read_dir(from).map_err(|error| unreadable(from, error))? {
                 let name = entry.map_err(|error| unreadable(from, error))?.file_name();
-                unread += self.copy(&from.join(&name), &to.join(&name), bytes)?;
+                let is_summary = name.to_string_lossy().starts_with(SUMMARY);
+                if summaries == Summaries::Kept || !is_summary {
+                    unread += self.copy(&from.join(&name), &to.join(&name), bytes, summaries)?;
+                }
             }
             Ok(unread)
         } else if kind.is_file() {
@@ -175,6 +222,19 @@ impl Opened {
         }
         Ok(dir)
     }
+}
+
+/// Whether something is found in the one that is not in the other, and nothing is missing from it.
+fn has_more(one: &Found, other: &Found) -> bool {
+    let firsts = |found: &Found| -> BTreeSet<RecordId> {
+        let groups = found.groups.iter();
+        groups.map(|group| group.place.first).collect()
+    };
+    let commits = |found: &Found| found.snapshot.as_ref().map(|books| books.ledger.commits);
+    let (one_has, other_has) = (firsts(one), firsts(other));
+    one_has.is_superset(&other_has)
+        && commits(one) >= commits(other)
+        && (one_has.len() > other_has.len() || commits(one) > commits(other))
 }
 
 /// Copies a file of this length, with zeros for what cannot be read; returns how many they are.
