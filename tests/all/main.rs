@@ -13,9 +13,11 @@
 //! * `reload`: flow files that change meanwhile
 //! * `state`: what flows remember, over a stop, a kill, and whatever happens to the state directory
 //! * `power`: SIGKILL, again and again; no accepted record is lost
+//! * `outbox`: an outbox at rest: verified, exported, repaired, and records given up
 //! * `link`: brokers that come late, and links that go silent
 //! * `refusals`: certificates that are not right, said in words, and put right without a restart
 //! * `virtual_time`: the example flows, an hour each
+//! * `consumer`: the example of a receiver, killed again and again; ignored unless asked for
 //! * `with_mosquitto`: the same against Debian's mosquitto; these are ignored unless asked for, as `scripts/test.sh` does
 //!
 //! `support` has what they share: a plant (certificates, settings, flows in a directory of its own), running processes,
@@ -27,12 +29,14 @@
 
 mod certs;
 mod check;
+mod consumer;
 mod demo;
 mod flow_tests;
 mod gallery;
 mod graph;
 mod link;
 mod nodes;
+mod outbox;
 mod power;
 mod refusals;
 mod reload;
