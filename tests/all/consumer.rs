@@ -47,19 +47,32 @@ fn consume(plant: &Plant, mosquitto: &Mosquitto) -> Running {
     consumer
 }
 
-/// Runs a few lines of Python with `database` open, and the consumer imported; gives the number that they print.
-fn ask(plant: &Plant, lines: &str) -> String {
-    let head = "import sqlite3, sys\nsys.path.insert(0, sys.argv[2])\nimport tidegate_consumer as consumer\n\
+/// A few lines of Python with `database` open, and the consumer imported.
+fn script_of(plant: &Plant, lines: &str) -> Command {
+    let head = "import sqlite3, sys, time\nsys.path.insert(0, sys.argv[2])\nimport tidegate_consumer as consumer\n\
                 database = sqlite3.connect(sys.argv[1], timeout=30)\n";
-    let ended = Command::new(python())
+    let mut command = Command::new(python());
+    command
         .args(["-B", "-c", &format!("{head}{lines}")])
         .arg(plant.path("records.sqlite"))
-        .arg(script().parent().unwrap())
-        .output()
-        .unwrap();
+        .arg(script().parent().unwrap());
+    command
+}
+
+/// Runs them; gives what they print.
+fn ask(plant: &Plant, lines: &str) -> String {
+    let ended = script_of(plant, lines).output().unwrap();
     let complained = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{complained}");
     String::from_utf8(ended.stdout).unwrap().trim().to_owned()
+}
+
+/// Keeps the consumer from writing, until this is killed.
+fn hold_database(plant: &Plant) -> Running {
+    let lines = "database.execute('BEGIN IMMEDIATE')\nprint('held', flush=True)\ntime.sleep(60)\n";
+    let mut holder = Running::start(script_of(plant, lines), Output::Stdout);
+    holder.says(&["held"]);
+    holder
 }
 
 fn stored(plant: &Plant) -> u64 {
@@ -91,12 +104,20 @@ fn a_consumer_and_a_device_killed_in_turn_lose_nothing_and_keep_nothing_twice() 
             until("more is stored", || {
                 (stored(&plant) > before + 50).then_some(())
             });
+            // What has been handed over now, and is not stored, would be lost if it were acknowledged already.
+            let holder = hold_database(&plant);
+            let sent = plant.totals().get("acknowledged");
+            plant.totals_with("the device goes on", |totals| {
+                totals.get("acknowledged") > sent + 50
+            });
             // This wait is the fault's moment, not a hope.
             std::thread::sleep(Duration::from_millis(37 * (epoch + kill)));
             consumer.kill();
+            holder.kill();
             // Meanwhile the broker keeps what comes.
-            plant.totals_with("the device goes on", |totals| {
-                totals.get("acknowledged") > accepted_at_rest + 50
+            let sent = plant.totals().get("acknowledged");
+            plant.totals_with("the device still goes on", |totals| {
+                totals.get("acknowledged") > sent + 50
             });
             consumer = consume(&plant, &mosquitto);
         }

@@ -25,11 +25,12 @@ const BLOCK: usize = 64 * 1024;
 /// What a bad medium is read in, where a whole block cannot be had.
 const SECTOR: usize = 512;
 
-/// How the names of the files begin in which sled 0.34 keeps a summary of its file.
-const SUMMARY: &str = "snap.";
+/// How the names of the files begin in which sled 0.34 keeps a summary of its file, and settings that are its defaults. It does
+/// without either.
+const BESIDE: [&str; 2] = ["snap.", "conf"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Summaries {
+enum Beside {
     Kept,
     LeftOut,
 }
@@ -68,39 +69,35 @@ impl Scratch {
 
     /// Opens a copy of the generation in `source`. Of what the medium does not give, zeros take the place.
     ///
-    /// If it is damaged, or seems empty, it is also tried without the summaries that sled keeps of its file: where these are what is
-    /// damaged, sled makes them anew.
+    /// If it is damaged, or seems empty, it is also tried without what sled keeps beside its data: where that is what is damaged,
+    /// sled makes it anew.
     pub(super) fn open(&self, source: &Path, number: u32) -> Result<Opened, CareError> {
-        let opened = self.open_copy(source, number, Summaries::Kept)?;
+        let opened = self.open_copy(source, number, Beside::Kept)?;
         if opened.problems.is_empty() && !opened.found.groups.is_empty() {
             return Ok(opened);
         }
         let as_it_is = opened.found;
         // It is closed before its directory is cleared.
         drop(opened.store);
-        let mut opened = self.open_copy(source, number, Summaries::LeftOut)?;
+        let mut opened = self.open_copy(source, number, Beside::LeftOut)?;
         if has_more(&opened.found, &as_it_is) {
             opened.problems.insert(
                 0,
-                "sled's summary of it is damaged: without it more can be read".to_owned(),
+                "what sled keeps beside its data is damaged: without that more can be read"
+                    .to_owned(),
             );
             return Ok(opened);
         }
         drop(opened);
-        self.open_copy(source, number, Summaries::Kept)
+        self.open_copy(source, number, Beside::Kept)
     }
 
-    fn open_copy(
-        &self,
-        source: &Path,
-        number: u32,
-        summaries: Summaries,
-    ) -> Result<Opened, CareError> {
+    fn open_copy(&self, source: &Path, number: u32, beside: Beside) -> Result<Opened, CareError> {
         let bytes = 2 * size_of(source) + 1024 * 1024;
         self.clear()
             .map_err(|error| self.failed("make", &self.dir, bytes, error))?;
         let copy = generation_dir(&self.dir, number);
-        let unread = self.copy(source, &copy, bytes, summaries)?;
+        let unread = self.copy(source, &copy, bytes, beside)?;
         let opened = Generations::open(&self.dir, NO_LIMIT);
         let mut problems = Vec::new();
         if unread > 0 {
@@ -152,22 +149,17 @@ impl Scratch {
     }
 
     /// Copies files and directories; other things are none of sled's. Returns how many bytes could not be read.
-    fn copy(
-        &self,
-        from: &Path,
-        to: &Path,
-        bytes: u64,
-        summaries: Summaries,
-    ) -> Result<u64, CareError> {
+    fn copy(&self, from: &Path, to: &Path, bytes: u64, beside: Beside) -> Result<u64, CareError> {
         let kind = fs::metadata(from).map_err(|error| unreadable(from, error))?;
         if kind.is_dir() {
             fs::create_dir(to).map_err(|error| self.failed("make", to, bytes, error))?;
             let mut unread = 0;
             for entry in fs::read_dir(from).map_err(|error| unreadable(from, error))? {
                 let name = entry.map_err(|error| unreadable(from, error))?.file_name();
-                let is_summary = name.to_string_lossy().starts_with(SUMMARY);
-                if summaries == Summaries::Kept || !is_summary {
-                    unread += self.copy(&from.join(&name), &to.join(&name), bytes, summaries)?;
+                let text = name.to_string_lossy();
+                let is_beside = BESIDE.iter().any(|start| text.starts_with(start));
+                if beside == Beside::Kept || !is_beside {
+                    unread += self.copy(&from.join(&name), &to.join(&name), bytes, beside)?;
                 }
             }
             Ok(unread)

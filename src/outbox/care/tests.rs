@@ -136,7 +136,11 @@ impl Plant {
 }
 
 fn draft(number: u64, payload_bytes: usize) -> Draft {
-    let topic = if number % 2 == 0 { "a/even" } else { "a/odd" };
+    let topic = if number.is_multiple_of(2) {
+        "a/even"
+    } else {
+        "a/odd"
+    };
     let payload = format!("\"{number}{}\"", "x".repeat(payload_bytes));
     let time = Timestamp::from_millis(number as i64 * 1_000);
     Draft::new(topic.to_owned(), Bytes::from(payload), time)
@@ -298,20 +302,25 @@ fn each_kind_of_damage_is_found_and_repaired() {
     });
 }
 
-/// A start cannot use a store whose summary is damaged; repair can.
+/// A start cannot use a store with damage in the files that sled keeps beside its own; repair can.
 #[test]
-fn a_damaged_summary_costs_no_record() {
+fn damage_beside_the_data_costs_no_record() {
     let (plant, records) = Plant::with(200, 100);
-    for generation in plant.generations() {
-        for entry in fs::read_dir(generation).expect("listed").flatten() {
-            if entry.file_name().to_string_lossy().starts_with("snap.") {
-                fs::write(entry.path(), "summary").expect("written");
+    let check = |name: &str| {
+        let plant = plant.copy();
+        for generation in plant.generations() {
+            for entry in fs::read_dir(generation).expect("listed").flatten() {
+                if entry.file_name().to_string_lossy().starts_with(name) {
+                    fs::write(entry.path(), "damaged").expect("written");
+                }
             }
         }
-    }
-    assert!(!plant.verify().is_sound);
-    plant.repair();
-    assert_eq!(plant.delivered().0, records);
+        assert!(!plant.verify().is_sound, "{name}");
+        plant.repair();
+        assert_eq!(plant.delivered().0, records, "{name}");
+    };
+    check("snap.");
+    check("conf");
 }
 
 /// `TIDEGATE_SWEEP` is how many bytes are flipped; without it so few that it takes seconds.
