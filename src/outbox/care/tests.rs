@@ -306,12 +306,14 @@ fn each_kind_of_damage_is_found_and_repaired() {
 #[test]
 fn damage_beside_the_data_costs_no_record() {
     let (plant, records) = Plant::with(200, 100);
-    let check = |name: &str| {
+    let check = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
         let plant = plant.copy();
         for generation in plant.generations() {
             for entry in fs::read_dir(generation).expect("listed").flatten() {
                 if entry.file_name().to_string_lossy().starts_with(name) {
-                    fs::write(entry.path(), "damaged").expect("written");
+                    let mut bytes = fs::read(entry.path()).expect("readable");
+                    change(&mut bytes);
+                    fs::write(entry.path(), bytes).expect("written");
                 }
             }
         }
@@ -319,8 +321,8 @@ fn damage_beside_the_data_costs_no_record() {
         plant.repair();
         assert_eq!(plant.delivered().0, records, "{name}");
     };
-    check("snap.");
-    check("conf");
+    check("snap.", &|bytes| bytes.fill(b'?'));
+    check("conf", &|bytes| bytes[25] ^= 1);
 }
 
 /// `TIDEGATE_SWEEP` is how many bytes are flipped; without it so few that it takes seconds.
