@@ -25,7 +25,7 @@ step() {
 install_missing() {
     install_packages || return
     install_components || return
-    install_pandas
+    install_python_packages
 }
 
 install_packages() {
@@ -87,16 +87,19 @@ install_components() {
     rustup component add "${missing[@]}"
 }
 
-# Where the test that compares windows with those of pandas looks for it; made once for each set of versions.
-install_pandas() {
-    local place=${CARGO_TARGET_DIR:-target}/pandas wanted=tests/replay/requirements.txt
-    cmp --silent "$wanted" "$place/installed.txt" && return
+# Where the tests that compare windows with those of pandas, and that run the consumer, look for what these need; made once
+# for each set of versions.
+install_python_packages() {
+    local place=${CARGO_TARGET_DIR:-target}/pandas wanted
+    wanted=$(cat tests/replay/requirements.txt deploy/consumer/requirements.txt) || return
+    [ "$wanted" = "$(cat "$place/installed.txt" 2>/dev/null)" ] && return
     rm -rf "$place" && python3 -m venv "$place" || return
-    "$place/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r "$wanted" || {
-        echo "pandas cannot be installed, and without it windows are not compared; is there a way to the Python packages?" >&2
+    "$place/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps \
+        -r tests/replay/requirements.txt -r deploy/consumer/requirements.txt || {
+        echo "pandas and paho-mqtt cannot be installed, and two tests need them; is there a way to the Python packages?" >&2
         return 1
     }
-    cp "$wanted" "$place/installed.txt"
+    echo "$wanted" >"$place/installed.txt"
 }
 
 documentation() {
@@ -107,7 +110,11 @@ step "tools" install_missing
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets --quiet -- -D warnings
 step "tests" cargo test --locked --quiet
+<<<<<<< HEAD
 step "tests that need mosquitto, pandas or a disk of their own" cargo test --locked --quiet --test all -- --ignored
+=======
+step "tests that need mosquitto, pandas or paho-mqtt" cargo test --locked --quiet --test all -- --ignored
+>>>>>>> obx
 step "documentation" documentation
 step "demo" cargo run --locked --release --quiet -- demo --seconds 10 --json
 step "flows" "${CARGO_TARGET_DIR:-target}/release/tidegate" check flows

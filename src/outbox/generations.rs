@@ -668,6 +668,41 @@ fn list(root: &Path) -> Result<Vec<u32>, StoreError> {
     read().map_err(io_error("list", root))
 }
 
+// For `care`, which opens copies of generations.
+
+impl Generations {
+    /// Writes a snapshot without records to a new generation, and makes it durable. Returns its number.
+    pub(super) fn write_snapshot(&mut self, snapshot: &Snapshot) -> Result<u32, StoreError> {
+        let mut generation = self.begin_generation()?;
+        let value = encode_snapshot(snapshot);
+        guarded(&generation.dir, "write to", || {
+            generation.db.insert(SNAPSHOT_KEY, value)
+        })?;
+        generation.sync()?;
+        self.sizes.insert(generation.number, generation.size());
+        Ok(generation.number)
+    }
+}
+
+pub(super) fn generation_dir(root: &Path, number: u32) -> PathBuf {
+    dir_of(root, number)
+}
+
+pub(super) fn generation_numbers(root: &Path) -> Result<Vec<u32>, StoreError> {
+    list(root)
+}
+
+/// The records of a group that was copied aside under this name, if they are intact after all.
+pub(super) fn copied_group(name: &str, value: &[u8]) -> Option<Vec<Arc<Record>>> {
+    let (_, hex) = name.strip_prefix("group-")?.split_once('-')?;
+    let bytes = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+    let key: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(bytes)
+        .collect::<Option<_>>()?;
+    decode_records(id_of(&key)?.epoch, value).ok()
+}
+
 /// What tests leave in a generation to have it fail as bad media do: an errno.
 #[cfg(test)]
 pub(super) const INJECTED: &str = "injected-errno";

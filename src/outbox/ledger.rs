@@ -27,6 +27,8 @@ pub struct Ledger {
     pub dropped_overflow_disk: u64,
     /// Lost to damage on disk.
     pub dropped_damaged: u64,
+    /// Given up by hand, with `tidegate outbox drop`.
+    pub dropped_by_hand: u64,
     /// Groups and generations that were found damaged and set aside.
     pub damaged: u64,
     /// The number of this start.
@@ -47,13 +49,16 @@ pub(super) enum Reason {
     OverflowMemory,
     OverflowDisk,
     Damaged,
+    ByHand,
 }
 
 impl Ledger {
     /// Whether every accepted record is accounted for, once.
     pub fn balances(&self) -> bool {
-        let reasons =
-            self.dropped_overflow_memory + self.dropped_overflow_disk + self.dropped_damaged;
+        let reasons = self.dropped_overflow_memory
+            + self.dropped_overflow_disk
+            + self.dropped_damaged
+            + self.dropped_by_hand;
         self.accepted == self.acknowledged + self.stored + self.dead_lettered + self.dropped
             && self.dropped == reasons
     }
@@ -69,7 +74,17 @@ impl Ledger {
             Reason::OverflowMemory => &mut self.dropped_overflow_memory,
             Reason::OverflowDisk => &mut self.dropped_overflow_disk,
             Reason::Damaged => &mut self.dropped_damaged,
+            Reason::ByHand => &mut self.dropped_by_hand,
         } += records;
+    }
+
+    /// These records, which counted as damaged, are stored again.
+    pub(super) fn take_back(&mut self, records: u64) {
+        let known = records.min(self.dropped_damaged);
+        self.dropped -= known;
+        self.dropped_damaged -= known;
+        self.accepted += records - known;
+        self.stored += records;
     }
 
     /// Makes the ledger agree with the number of live records that were really found on disk. Returns how many are

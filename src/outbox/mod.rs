@@ -17,12 +17,14 @@
 //! generations  the disk that there is; the only file that names sled
 //! files        lock, marker, epoch, reserve, dead letters
 //! keeper       the storage thread
+//! care         an outbox at rest, in the hands of a person
 //! ```
 //! The format on disk, and why: `docs/decisions/0002-outbox-format.md`.
 //!
 //! Must not: know flows, nodes or MQTT.
 
 mod book;
+pub mod care;
 mod files;
 mod generations;
 mod group;

@@ -60,6 +60,39 @@ impl Settled {
         }
     }
 
+    /// Takes an id out: its record is back. `false` if it was not in the set, or is too many starts back to say so briefly.
+    pub(super) fn remove(&mut self, id: RecordId) -> bool {
+        const EPOCHS_MAX: u64 = 1_000;
+        if !self.contains(id) || self.below.epoch.saturating_sub(id.epoch) > EPOCHS_MAX {
+            return false;
+        }
+        if id < self.below {
+            let below = std::mem::replace(&mut self.below, id);
+            for epoch in id.epoch..=below.epoch {
+                let first = if epoch == id.epoch { id.seq } else { 0 };
+                let end = if epoch == below.epoch {
+                    below.seq
+                } else {
+                    u64::MAX
+                };
+                if first < end {
+                    self.insert_range(RecordId { epoch, seq: first }, end - 1);
+                }
+            }
+        }
+        if let Some((first, last)) = self.range_at(id) {
+            self.ranges.remove(&first);
+            if first.seq < id.seq {
+                self.ranges.insert(first, id.seq - 1);
+            }
+            if id.seq < last {
+                let seq = id.seq + 1;
+                self.ranges.insert(RecordId { seq, ..id }, last);
+            }
+        }
+        true
+    }
+
     /// The last range of the same epoch that starts at or before `id`.
     fn range_at(&self, id: RecordId) -> Option<(RecordId, u64)> {
         let start = RecordId { seq: 0, ..id };
@@ -133,6 +166,28 @@ mod tests {
         settled.insert(id(2, 1));
         assert!(settled.contains(id(1, 9)) && settled.contains(id(2, 1)));
         assert!(!settled.contains(id(1, 10)) && !settled.contains(id(2, 5)));
+    }
+
+    #[test]
+    fn what_is_back_is_no_longer_settled_and_all_else_is() {
+        let all = || (1..=4).flat_map(|epoch| (0..6).map(move |seq| id(epoch, seq)));
+        let check = |back: &[RecordId]| {
+            let mut settled = Settled::default();
+            settled.insert_range(id(4, 4), 5);
+            settled.raise(id(4, 3));
+            for one in back {
+                assert!(settled.remove(*one), "{one:?}");
+            }
+            for one in all() {
+                let expected = one != id(4, 3) && !back.contains(&one);
+                assert_eq!(settled.contains(one), expected, "{one:?} without {back:?}");
+            }
+        };
+        check(&[]);
+        check(&[id(4, 2)]);
+        check(&[id(4, 0), id(4, 1), id(4, 4)]);
+        check(&[id(2, 5), id(2, 3), id(1, 0), id(4, 5)]);
+        assert!(!Settled::default().remove(id(1, 1)), "it was not in it");
     }
 
     #[test]

@@ -13,11 +13,13 @@
 //! * `reload`: flow files that change meanwhile
 //! * `state`: what flows remember, over a stop, a kill, and whatever happens to the state directory
 //! * `power`: SIGKILL, again and again; no accepted record is lost
+//! * `outbox`: an outbox at rest: verified, exported, repaired, and records given up
 //! * `link`: brokers that come late, and links that go silent
 //! * `mqtt_in`: messages from brokers that a plant already has
 //! * `refusals`: certificates that are not right, said in words, and put right without a restart
 //! * `virtual_time`: the example flows, an hour each
 //! * `faults`: kills, power cuts and full disks, many times if wished; `scripts/prove.sh`
+//! * `consumer`: the example of a receiver, killed again and again; ignored unless asked for
 //! * `with_mosquitto`: the same against Debian's mosquitto; these are ignored unless asked for, as `scripts/test.sh` does
 //!
 //! `support` has what they share: a plant (certificates, settings, flows in a directory of its own), running processes,
@@ -29,6 +31,7 @@
 
 mod certs;
 mod check;
+mod consumer;
 mod demo;
 mod faults;
 mod flow_tests;
@@ -37,6 +40,7 @@ mod graph;
 mod link;
 mod mqtt_in;
 mod nodes;
+mod outbox;
 mod power;
 mod refusals;
 mod reload;

@@ -1,42 +1,32 @@
-//! `tidegate outbox`: a look into the outbox, beside a running process and after it.
+//! `tidegate outbox show`: the totals, beside a running process and after it.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
 
-use super::{Failure, Outcome, settings};
+use super::super::{Failure, Outcome, settings};
+use super::Place;
 use crate::config::Config;
 use crate::flow::Diagnostic;
 use crate::{control_socket, outbox};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(clap::Subcommand)]
-enum Action {
-    /// Show what the outbox holds and what became of everything it accepted
-    Show {
-        /// The settings file. Default: tidegate.toml, if it is there
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Print one flat JSON object of integers
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(flatten)]
+    place: Place,
+    /// Print one flat JSON object of integers
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let Action::Show { config, json } = &arguments.action;
-    let (config, diagnostics) = settings(config.as_deref())?;
+    let (config, diagnostics) = settings(arguments.place.config.as_deref())?;
     let path = directory(&config, &diagnostics)?;
     let (totals, is_running) = totals(path)?;
     let mut out = std::io::stdout();
-    if *json {
+    if arguments.json {
         writeln!(out, "{}", Json::Object(totals))?;
     } else {
         let state = if is_running {
@@ -53,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
 }
 
 /// Where the outbox is, if the settings leave no doubt.
-pub(super) fn directory<'a>(
+pub(in super::super) fn directory<'a>(
     config: &'a Config,
     diagnostics: &[Diagnostic],
 ) -> Result<&'a Path, Failure> {
