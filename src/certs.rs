@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,6 +66,13 @@ pub enum CertsError {
         "this is not a certificate in PEM form: {0}; give the .pem file that begins with BEGIN CERTIFICATE"
     )]
     NotACertificate(String),
+}
+
+/// The mode of a key file, if it lets others than its owner at the key: group or others may read, write or execute. An
+/// access list shows in the group's bits, as its mask.
+pub fn exposed_mode(key_file: &fs::Metadata) -> Option<u32> {
+    let mode = key_file.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
 }
 
 /// From when until when a certificate is good. X.509 counts in whole seconds.

@@ -107,6 +107,14 @@ pub enum BrokerError {
         problem: String,
     },
     #[error(
+        "{} ({key}) is open to others than its owner (mode {mode:04o}), and is not used: `chmod 600 {0}`", .path.display()
+    )]
+    ExposedKey {
+        key: &'static str,
+        path: PathBuf,
+        mode: u32,
+    },
+    #[error(
         "the certificate in {cert} and the key in {key} do not go together; give the pair that was issued together"
     )]
     KeyMismatch {

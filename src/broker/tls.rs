@@ -9,6 +9,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::{BrokerError, Settings};
+use crate::certs;
 
 /// Certificates or a key in PEM form: a file, or the text itself.
 #[derive(Clone)]
@@ -27,6 +28,20 @@ impl PemSource {
                 source,
             }),
         }
+    }
+
+    /// Reads a key, which must be its owner's alone.
+    fn read_key(&self, key: &'static str) -> Result<Vec<u8>, BrokerError> {
+        let text = self.read(key)?;
+        if let PemSource::File(path) = self
+            && let Some(mode) = std::fs::metadata(path)
+                .ok()
+                .and_then(|metadata| certs::exposed_mode(&metadata))
+        {
+            let path = path.clone();
+            return Err(BrokerError::ExposedKey { key, path, mode });
+        }
+        Ok(text)
     }
 
     fn place(&self) -> String {
@@ -73,7 +88,7 @@ pub(super) fn server_config(settings: &Settings) -> Result<ServerConfig, BrokerE
         })?;
     let chain = settings.cert.certificates("broker.cert")?;
     let key =
-        PrivateKeyDer::from_pem_slice(&settings.key.read("broker.key")?).map_err(|error| {
+        PrivateKeyDer::from_pem_slice(&settings.key.read_key("broker.key")?).map_err(|error| {
             BrokerError::Pem {
                 key: "broker.key",
                 place: settings.key.place(),

@@ -25,6 +25,7 @@ pub enum Kind {
     NoCertificate,
     BadCertificate,
     NoKey,
+    KeyExposed,
     BadKey,
     KeyMismatch,
     OwnCertificateExpired,

@@ -1,6 +1,7 @@
 //! Certificates for tests: authorities, and what they sign.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -75,6 +76,11 @@ impl Identity {
     }
 }
 
+/// `chmod`.
+pub(super) fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 /// Writes the uplink's three files into a directory.
 pub(super) fn write_files(dir: &Path, ca: &Authority, device: &Identity) -> Files {
     let write = |name: &str, text: &str| -> PathBuf {
@@ -82,9 +88,11 @@ pub(super) fn write_files(dir: &Path, ca: &Authority, device: &Identity) -> File
         fs::write(&path, text).unwrap();
         path
     };
+    let key = write("device.key", &device.key);
+    set_mode(&key, 0o600);
     Files {
         ca: write("ca.pem", &ca.pem),
         cert: write("device.pem", &device.cert),
-        key: write("device.key", &device.key),
+        key,
     }
 }

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +25,10 @@ use rustls::{ClientConfig, RootCertStore};
 use x509_parser::parse_x509_certificate;
 
 use super::reason::{Date, Kind};
+use crate::certs;
+
+/// The longest file that is read. Debian's bundle of all public authorities has a quarter of a megabyte.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
 
 /// Where the certificates are, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +83,12 @@ pub enum LoadError {
     BadCertificate { role: Role, path: PathBuf },
     #[error("the key {} has no private key in it (no BEGIN PRIVATE KEY): is it another file by mistake?", .path.display())]
     NoKey { path: PathBuf },
+    #[error(
+        "the key {} is open to others than its owner (mode {mode:04o}), and is not used: `chmod 600 {0}`, and `chown` it to \
+         the user Tidegate runs as if it is not that user's; who has a copy of it can pass for this device, so have a new one \
+         made if others were on this device", .path.display()
+    )]
+    ExposedKey { path: PathBuf, mode: u32 },
     #[error(
         "the key {} is locked with a passphrase, and nobody is here to type it: store it without one \
          (`openssl pkey -in .. -out ..`) and readable by Tidegate alone", .path.display()
@@ -152,6 +162,7 @@ impl LoadError {
             LoadError::NoCertificate { .. } => Kind::NoCertificate,
             LoadError::BadCertificate { .. } => Kind::BadCertificate,
             LoadError::NoKey { .. } => Kind::NoKey,
+            LoadError::ExposedKey { .. } => Kind::KeyExposed,
             LoadError::LockedKey { .. } | LoadError::BadKey { .. } => Kind::BadKey,
             LoadError::Mismatch { .. } => Kind::KeyMismatch,
             LoadError::Expired { .. } => Kind::OwnCertificateExpired,
@@ -223,7 +234,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, LoadError> {
 
 fn read(role: Role, path: &Path) -> Result<Vec<u8>, LoadError> {
     let owned = || path.to_owned();
-    let text = fs::read(path).map_err(|error| match error.kind() {
+    let text = read_file(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => LoadError::Missing {
             role,
             path: owned(),
@@ -238,6 +249,13 @@ fn read(role: Role, path: &Path) -> Result<Vec<u8>, LoadError> {
             error,
         },
     })?;
+    let (text, metadata) = text;
+    if role == Role::Key
+        && let Some(mode) = certs::exposed_mode(&metadata)
+    {
+        let path = owned();
+        return Err(LoadError::ExposedKey { path, mode });
+    }
     if contains(&text, b"-----BEGIN ") {
         Ok(text)
     } else {
@@ -246,6 +264,19 @@ fn read(role: Role, path: &Path) -> Result<Vec<u8>, LoadError> {
             path: owned(),
         })
     }
+}
+
+/// A file's contents, and what it is; links are followed. It is not read further than any such file can be long.
+fn read_file(path: &Path) -> io::Result<(Vec<u8>, fs::Metadata)> {
+    let mut file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut text = Vec::new();
+    file.by_ref().take(FILE_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        let problem = format!("it is longer than {} MiB", FILE_MAX / 1024 / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok((text, metadata))
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{Files, LoadError, load};
 use crate::uplink::reason::Kind;
-use crate::uplink::test_pki::{Authority, VALID, Years, write_files};
+use crate::uplink::test_pki::{Authority, VALID, Years, set_mode, write_files};
 
 /// The middle of 2026.
 const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_782_000_000));
@@ -114,7 +114,10 @@ fn files_that_are_something_else() {
         &["the certificate", "device.pem has no certificate in it"],
     );
     check(
-        |files| assert!(fs::copy(&files.cert, &files.key).is_ok()),
+        |files| {
+            fs::copy(&files.cert, &files.key).unwrap();
+            set_mode(&files.key, 0o600);
+        },
         Kind::NoKey,
         &["device.key has no private key in it"],
     );
@@ -148,6 +151,56 @@ fn files_that_are_something_else() {
         |files| fs::write(&files.key, pem("PRIVATE KEY", "AAAA")).unwrap(),
         Kind::BadKey,
         &["device.key is of a kind that is not supported"],
+    );
+}
+
+#[test]
+fn a_key_that_others_may_read_or_change_is_not_used() {
+    for mode in [0o640, 0o604, 0o620, 0o601, 0o777] {
+        let spoil = |files: &Files| set_mode(&files.key, mode);
+        let shown = format!("(mode {mode:04o})");
+        check(
+            spoil,
+            Kind::KeyExposed,
+            &[
+                "the key",
+                "device.key is open to others",
+                &shown,
+                "chmod 600",
+            ],
+        );
+    }
+    for mode in [0o600, 0o400, 0o700] {
+        let (_dir, files) = files(VALID);
+        set_mode(&files.key, mode);
+        load(&files, NOW).unwrap();
+    }
+}
+
+/// What counts is the file, not the link to it, whose mode is 0777 always.
+#[test]
+fn the_mode_of_a_key_behind_a_link_is_that_of_the_key() {
+    let link = |files: &Files, mode: u32| {
+        let real = files.key.with_extension("real");
+        fs::rename(&files.key, &real).unwrap();
+        set_mode(&real, mode);
+        std::os::unix::fs::symlink(&real, &files.key).unwrap();
+    };
+    check(|files| link(files, 0o644), Kind::KeyExposed, &["0644"]);
+    let (_dir, files) = files(VALID);
+    link(&files, 0o600);
+    load(&files, NOW).unwrap();
+}
+
+#[test]
+fn a_file_that_never_ends_is_not_read_for_ever() {
+    check(
+        |files| {
+            fs::remove_file(&files.ca).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", &files.ca).unwrap();
+        },
+        Kind::FileUnreadable,
+        &["ca.pem cannot be read", "longer than 16 MiB"],
     );
 }
 

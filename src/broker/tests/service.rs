@@ -228,3 +228,26 @@ fn what_keeps_the_broker_from_starting_is_said_in_words() {
         ["do not go together", "issued together"],
     );
 }
+
+#[test]
+fn a_key_that_others_may_read_keeps_the_broker_from_starting() {
+    use std::os::unix::fs::PermissionsExt;
+    let ca = DevelopmentCa::create(now()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("broker.key");
+    let mut settings = settings(&ca, 10);
+    let PemSource::Text(key) = &settings.key else {
+        unreachable!("these settings are texts");
+    };
+    std::fs::write(&path, key).unwrap();
+    settings.key = PemSource::File(path.clone());
+    let with_mode = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        Broker::start(settings.clone())
+    };
+    let said = with_mode(0o640).err().unwrap().to_string();
+    for part in ["(broker.key)", "(mode 0640)", "chmod 600", "broker.key`"] {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+    with_mode(0o600).unwrap();
+}
