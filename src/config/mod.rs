@@ -22,7 +22,7 @@ mod values;
 
 pub use read::load;
 pub use sections::{Board, Device, Flows, Log, LogFormat, LogLevel, Outbox, State, Uplink};
-pub use values::{DeviceId, Size, Url};
+pub use values::{Ca, DeviceId, ServerName, Size, Url};
 
 /// The settings of a device, as far as they were right.
 #[derive(Debug, Default)]
@@ -194,9 +194,15 @@ impl Config {
     pub fn uplink_settings(&self) -> Option<uplink::Settings> {
         let uplink = self.uplink.as_ref()?;
         let files = uplink::Files {
-            ca: uplink.ca.clone(),
+            ca: uplink.ca.0.clone(),
             cert: uplink.cert.clone(),
             key: uplink.key.clone(),
+            crl: uplink.crl.clone(),
+            options: uplink::tls::Options {
+                min_version: uplink.tls_min,
+                alpn: uplink.alpn.clone(),
+                server_name: uplink.server_name.clone().map(|name| name.0),
+            },
         };
         Some(uplink::Settings {
             inflight: uplink.inflight,
@@ -207,10 +213,18 @@ impl Config {
     }
 
     fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let uplink = self
-            .uplink
-            .iter_mut()
-            .flat_map(|uplink| [&mut uplink.ca, &mut uplink.cert, &mut uplink.key]);
+        let uplink = self.uplink.iter_mut().flat_map(|uplink| {
+            let ca = match &mut uplink.ca.0 {
+                uplink::tls::Ca::File(path) => Some(path),
+                uplink::tls::Ca::System => None,
+            };
+            let others = [
+                Some(&mut uplink.cert),
+                Some(&mut uplink.key),
+                uplink.crl.as_mut(),
+            ];
+            ca.into_iter().chain(others.into_iter().flatten())
+        });
         [
             &mut self.flows.path,
             &mut self.outbox.path,

@@ -53,6 +53,14 @@ impl fmt::Display for DeviceId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url(pub uplink::Address);
 
+/// Whom the broker's certificate must come from: a file, or `system`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ca(pub uplink::tls::Ca);
+
+/// A name that a certificate can be for: of a host, or an IP address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerName(pub rustls::pki_types::ServerName<'static>);
+
 /// A number of bytes as text: `"64MiB"`, `"1GB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -85,6 +93,18 @@ from_text!(DeviceId, "device-id", DeviceId::parse);
 from_text!(Url, "mqtts-url", |text| uplink::parse_url(text)
     .map(Url)
     .map_err(|error| error.to_string()));
+from_text!(Ca, "ca", |text| Ok(Ca(match text {
+    "system" => uplink::tls::Ca::System,
+    path => uplink::tls::Ca::File(path.into()),
+})));
+from_text!(ServerName, "server-name", |text| {
+    match rustls::pki_types::ServerName::try_from(text) {
+        Ok(name) => Ok(ServerName(name.to_owned())),
+        Err(_) => Err(format!(
+            "`{text}` is no name for a broker: write a host's name or an IP address, without mqtts:// and without a port"
+        )),
+    }
+});
 from_text!(Size, "size", |text| {
     let size: bytesize::ByteSize = text
         .parse()

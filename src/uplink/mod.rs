@@ -2,7 +2,7 @@
 //! is given back as acknowledged on its own PUBACK and never before.
 //!
 //! # Layout
-//! - [`address`] and [`tls`]: what the settings say, checked
+//! - [`address`] and [`tls`]: what the settings say, checked; `pem`: the files they name
 //! - [`wire`]: a record as a PUBLISH packet
 //! - `session`: the pure state machine that pairs packets, records and acknowledgements
 //! - `courier`: what goes from the backlog to a client, and back, once a connection stands; pure, too
@@ -15,6 +15,7 @@ pub mod address;
 mod courier;
 mod explain;
 mod mqtt;
+mod pem;
 pub mod reason;
 mod session;
 pub mod status;

@@ -28,6 +28,7 @@ pub enum Kind {
     KeyExposed,
     BadKey,
     KeyMismatch,
+    BadRevocationList,
     OwnCertificateExpired,
     OwnCertificateNotYetValid,
     // The way to the broker.
@@ -40,6 +41,8 @@ pub enum Kind {
     BrokerCertificateExpired,
     BrokerCertificateNotYetValid,
     BrokerWrongName,
+    BrokerCertificateRevoked,
+    BrokerRevocationUnknown,
     BrokerBadCertificate,
     // The broker's opinion of us.
     OurCertificateRefused,
@@ -48,6 +51,7 @@ pub enum Kind {
     BrokerUnavailable,
     ProtocolRefused,
     // An answer that makes no sense.
+    TlsVersion,
     TlsFailed,
     ProtocolError,
     // A connection that ended.

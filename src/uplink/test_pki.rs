@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -62,12 +63,37 @@ impl Authority {
         }
     }
 
+    /// This authority's revocation list with these certificates in it, to be replaced at the first of January of a year.
+    pub(super) fn revoke(&self, identities: &[&Identity], until: i32) -> String {
+        let revoked = identities.iter().map(|identity| RevokedCertParams {
+            serial_number: identity.serial(),
+            revocation_time: date_time_ymd(2020, 2, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 2, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     pub(super) fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()
     }
 }
 
 impl Identity {
+    fn serial(&self) -> SerialNumber {
+        let (chain, _) = self.der();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
+        SerialNumber::from_slice(parsed.raw_serial())
+    }
+
     pub(super) fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         (
             vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()],
@@ -90,9 +116,9 @@ pub(super) fn write_files(dir: &Path, ca: &Authority, device: &Identity) -> File
     };
     let key = write("device.key", &device.key);
     set_mode(&key, 0o600);
-    Files {
-        ca: write("ca.pem", &ca.pem),
-        cert: write("device.pem", &device.cert),
+    Files::new(
+        write("ca.pem", &ca.pem),
+        write("device.pem", &device.cert),
         key,
-    }
+    )
 }
