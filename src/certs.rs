@@ -379,6 +379,8 @@ fn hex(bytes: &[u8]) -> String {
 pub struct CertificateInfo {
     /// The subject's common name, if it has exactly one.
     pub common_name: Option<String>,
+    /// The subject's whole name.
+    pub subject: String,
     /// The host names and IP addresses it is for.
     pub names: Vec<String>,
     /// The issuer's whole name.
@@ -427,6 +429,7 @@ pub fn describe_der(der: &[u8]) -> Result<CertificateInfo, CertsError> {
     };
     Ok(CertificateInfo {
         common_name,
+        subject: certificate.subject().to_string(),
         names,
         issuer: certificate.issuer().to_string(),
         not_before: time(certificate.validity().not_before),

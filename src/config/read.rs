@@ -90,6 +90,10 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
             }
             "uplink" => {
                 config.uplink = options::read(table, key.span(), "[uplink]", report).read;
+                let spans = table
+                    .iter()
+                    .map(|(key, value)| (key.get_ref().to_string(), value.span()));
+                config.uplink_spans = spans.collect();
                 if let Some(uplink) = &mut config.uplink {
                     check_uplink(uplink, table, report);
                 }

@@ -117,7 +117,7 @@ pub enum LoadError {
 
 impl Role {
     /// Its key in `[uplink]`.
-    fn key(self) -> &'static str {
+    pub fn key(self) -> &'static str {
         match self {
             Role::Ca => "ca",
             Role::Cert => "cert",
@@ -148,6 +148,33 @@ impl fmt::Display for Role {
 }
 
 impl LoadError {
+    /// Which file it is about.
+    pub fn role(&self) -> Role {
+        match self {
+            LoadError::Missing { role, .. }
+            | LoadError::Forbidden { role, .. }
+            | LoadError::Unreadable { role, .. }
+            | LoadError::NotPem { role, .. }
+            | LoadError::Damaged { role, .. }
+            | LoadError::NoCertificate { role, .. }
+            | LoadError::BadCertificate { role, .. } => *role,
+            LoadError::NoSystemCa { .. } => Role::Ca,
+            LoadError::Crl { .. } | LoadError::BadCrl { .. } => Role::Crl,
+            LoadError::NoKey { .. }
+            | LoadError::ExposedKey { .. }
+            | LoadError::LockedKey { .. }
+            | LoadError::BadKey { .. }
+            | LoadError::Mismatch { .. } => Role::Key,
+            LoadError::Expired { .. } | LoadError::NotYetValid { .. } => Role::Cert,
+        }
+    }
+
+    /// Whether it may be so only where the files were looked at: they may be on the device alone.
+    pub fn is_absence(&self) -> bool {
+        use LoadError::{Forbidden, Missing, NoSystemCa};
+        matches!(self, Missing { .. } | Forbidden { .. } | NoSystemCa { .. })
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self {
             LoadError::Missing { .. } => Kind::FileMissing,
@@ -204,16 +231,18 @@ pub(super) fn read_revocation_lists(
     path: &Path,
     now: UnixTime,
 ) -> Result<Vec<RevocationList>, LoadError> {
-    let text = read(Role::Crl, path)?;
-    let now = Timestamp::from_millis(
-        i64::try_from(now.as_secs())
-            .unwrap_or(i64::MAX)
-            .saturating_mul(1000),
-    );
-    RevocationList::read_current(&text, now).map_err(|error| LoadError::Crl {
-        path: path.to_owned(),
-        error,
-    })
+    let now = Timestamp::from_millis(Date::from(now).0.saturating_mul(1000));
+    RevocationList::read_current(&read(Role::Crl, path)?, now).map_err(of_list(path))
+}
+
+/// The revocation lists in a file, current or not.
+pub(super) fn read_any_revocation_lists(path: &Path) -> Result<Vec<RevocationList>, LoadError> {
+    RevocationList::read(&read(Role::Crl, path)?).map_err(of_list(path))
+}
+
+fn of_list(path: &Path) -> impl FnOnce(RevocationError) -> LoadError {
+    let path = path.to_owned();
+    |error| LoadError::Crl { path, error }
 }
 
 fn read(role: Role, path: &Path) -> Result<Vec<u8>, LoadError> {

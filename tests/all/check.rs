@@ -2,10 +2,14 @@
 //! `UPDATE_GOLDEN=1 cargo test --test all check` writes the texts anew.
 
 use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use tidegate::certs::{Overwrite, Validity};
+
+use crate::support::plant::{DEVICE, expired, now, valid};
 use crate::support::{Ended, Plant, tidegate};
 
 /// Flow files with mistakes in them; beside each, as `NAME.txt`, what people get for it.
@@ -118,6 +122,65 @@ fn a_variable_of_the_environment_that_no_flow_has_is_told() {
             .stderr
             .contains("TIDEGATE_VAR_wram is set, but no flow has"),
         "{ended:#?}"
+    );
+}
+
+/// Each of the plant's files in turn is made bad, and made good again.
+#[test]
+fn certificates_are_judged_as_the_uplink_would() {
+    let plant = Plant::ticking();
+    plant.settings("");
+    let check = |expected_code: i32, parts: &[&str]| {
+        let ended = Ended::of(plant.command(&["check"]));
+        ended.assert_code(expected_code);
+        for part in parts {
+            assert!(ended.stdout.contains(part), "`{part}` is not in {ended:#?}");
+        }
+    };
+    let issue = |validity: Validity| {
+        let device = plant.ca.issue_device(DEVICE, validity).unwrap();
+        device.write(&plant.tls(), Overwrite::Force).unwrap();
+    };
+    check(0, &["1 flow: 0 errors, 0 warnings"]);
+    issue(Validity::days(now(), 29));
+    check(
+        0,
+        &[
+            "warning: the certificate",
+            "`press-7`) ends at",
+            "tidegate.toml:",
+            "1 warning",
+        ],
+    );
+    issue(Validity::days(now(), 31));
+    check(0, &["0 warnings"]);
+    issue(expired());
+    check(
+        1,
+        &[
+            "error: the uplink would not work: this device's certificate",
+            "expired at",
+        ],
+    );
+    issue(valid());
+    let key = plant.tls_file("press-7.key");
+    let chmod = |mode| {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(0o644);
+    check(
+        1,
+        &["error: the uplink would not work: the key", "chmod 600"],
+    );
+    chmod(0o600);
+    std::fs::remove_file(&key).unwrap();
+    // It may be on the device only.
+    check(
+        0,
+        &[
+            "warning: the uplink would not work: the key",
+            "does not exist",
+        ],
     );
 }
 

@@ -235,7 +235,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// A day from now.
 pub(crate) fn valid() -> Validity {
-    Validity::days(now(), 1)
+    Validity::days(now(), 90)
 }
 
 /// Until yesterday.
