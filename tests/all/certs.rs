@@ -35,6 +35,7 @@ fn what_certs_new_makes_brings_a_device_up() {
         ca: file("ca.pem"),
         cert: file("server.pem"),
         key: file("server.key"),
+        crl: None,
         max_connections: 10,
     })
     .unwrap();

@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Client, SOON, Site, closed, now, raw, raw_with_keep_alive, settings, until, valid};
+use super::{
+    Client, SOON, Site, closed, now, raw, raw_with_keep_alive, revoke, settings, until, valid,
+};
 use crate::broker::{Broker, BrokerError, PemSource, Settings};
 use crate::certs::DevelopmentCa;
 
@@ -221,6 +223,17 @@ fn what_keeps_the_broker_from_starting_is_said_in_words() {
         ["broker.cert", "no certificate"],
     );
     check(&|s| s.key = empty.clone(), ["broker.key", "PEM"]);
+    let list = |source: &PemSource| {
+        let source = source.clone();
+        move |s: &mut Settings| s.crl = Some(source.clone())
+    };
+    check(
+        &list(&missing),
+        ["tls/none.pem (broker.crl)", "check the path"],
+    );
+    check(&list(&empty), ["(broker.crl)", "no revocation list"]);
+    let old = PemSource::Text(revoke(&ca, &[], -1));
+    check(&list(&old), ["(broker.crl)", "was to be replaced by"]);
     let other = ca.issue_device("press-7", valid()).unwrap();
     let key = PemSource::Text(other.key_pem);
     check(

@@ -229,6 +229,7 @@ fn start_broker(ca: &DevelopmentCa, clock: &Clock, directory: &Path) -> Result<B
         ca: PemSource::File(tls.join("ca.pem")),
         cert: PemSource::File(tls.join("server.pem")),
         key: PemSource::File(tls.join("server.key")),
+        crl: None,
         max_connections: 10,
     })?)
 }

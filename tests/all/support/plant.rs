@@ -136,6 +136,7 @@ inputs.22 = {{ kind = "contact", closed_s = 2.0, open_s = 1.0 }}
             ca: PemSource::Text(clients.credentials().certificate_pem.clone()),
             cert: PemSource::Text(server.certificate_pem.clone()),
             key: PemSource::Text(server.key_pem.clone()),
+            crl: None,
             max_connections: 10,
         })
         .unwrap()
