@@ -73,6 +73,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     if arguments.paths.is_empty() || paths.iter().any(|path| path.is_dir()) {
         site.check_links();
     }
+    if arguments.paths.is_empty() {
+        config.check_limits(&mut site);
+    }
     let (flows, files) = (site.flows.len(), site.files);
     let mut diagnostics = site.diagnostics;
     if arguments.paths.is_empty() {

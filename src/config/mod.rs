@@ -17,6 +17,7 @@ use crate::runtime::driver::chain;
 use crate::uplink::tls::Role;
 use crate::{certs, outbox, uplink};
 
+mod limits;
 mod read;
 mod sections;
 #[cfg(test)]
@@ -280,12 +281,16 @@ impl Config {
                 server_name: uplink.server_name.clone().map(|name| name.0),
             },
         };
-        Some(uplink::Settings {
+        let mut settings = uplink::Settings {
             inflight: uplink.inflight,
             keep_alive: uplink.keep_alive.0,
             retry_max: uplink.retry_max.0,
             ..uplink::Settings::new(uplink.url.0.clone(), files, self.device.id.to_string())
-        })
+        };
+        if let Some(profile) = uplink.profile {
+            profile.apply(&mut settings, self.uplink_spans.contains_key("inflight"));
+        }
+        Some(settings)
     }
 
     fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {

@@ -9,6 +9,7 @@ use super::values::{Ca, DeviceId, ServerName, Size, Url};
 use crate::board::{self, Simulation};
 use crate::flow::options::Span;
 use crate::outbox::WhenFull;
+use crate::uplink::profile::Profile;
 use crate::uplink::tls::TlsVersion;
 
 /// This device.
@@ -61,6 +62,9 @@ pub struct Uplink {
     pub alpn: Vec<String>,
     /// The name that the broker's certificate must have. Default: the host in `url`.
     pub server_name: Option<ServerName>,
+    /// What kind of broker it is: `mosquitto`, `emqx`, `hivemq`, `aws-iot-core` or `azure-event-grid`. It lowers defaults that
+    /// such a broker would not bear, and lets `tidegate check` hold settings and flows against its limits. Default: none.
+    pub profile: Option<Profile>,
     /// How many records may be on their way without an acknowledgement; from 1 to 10,000. Default: 100.
     #[serde(default = "inflight")]
     pub inflight: u16,

@@ -3,7 +3,7 @@
 //!
 //! # Layout
 //! - [`address`] and [`tls`]: what the settings say, checked; `pem`: the files they name;
-//!   [`expiry`]: how long those are good for
+//!   [`expiry`]: how long those are good for; [`profile`]: what well-known brokers take
 //! - [`wire`]: a record as a PUBLISH packet
 //! - `session`: the pure state machine that pairs packets, records and acknowledgements
 //! - `courier`: what goes from the backlog to a client, and back, once a connection stands; pure, too
@@ -18,6 +18,7 @@ pub mod expiry;
 mod explain;
 mod mqtt;
 mod pem;
+pub mod profile;
 pub mod reason;
 mod session;
 pub mod status;

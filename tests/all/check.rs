@@ -1,4 +1,5 @@
 //! `tidegate check`: bad flows and the full text that people get for each, in `tests/bad-flows`;
+//! settings that break the limits of brokers, in `tests/bad-brokers`;
 //! `UPDATE_GOLDEN=1 cargo test --test all check` writes the texts anew.
 
 use std::fmt::Write;
@@ -55,6 +56,52 @@ fn bad_flows_are_said_to_be_bad_as_it_is_written_down() {
         if std::fs::read_to_string(&golden).unwrap_or_default() != ended.stdout {
             writeln!(changed, "==== {}\n{}", golden.display(), ended.stdout).unwrap();
         }
+    }
+    assert!(
+        changed.is_empty(),
+        "these texts have changed; if that is right, run again with UPDATE_GOLDEN=1:\n{changed}"
+    );
+}
+
+/// Settings for each kind of broker that break its limits, with the flow `wide.toml` beside them; what people get for them is in
+/// `NAME.txt`. There are no certificates, so that stands there too.
+#[test]
+fn settings_and_flows_that_break_a_brokers_limits() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad-brokers");
+    let mut changed = String::new();
+    for profile in [
+        "mosquitto",
+        "emqx",
+        "hivemq",
+        "aws-iot-core",
+        "azure-event-grid",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = std::fs::read_to_string(cases.join(format!("{profile}.toml"))).unwrap();
+        assert!(settings.contains(&format!("profile = \"{profile}\"")));
+        std::fs::write(directory.path().join("tidegate.toml"), &settings).unwrap();
+        std::fs::create_dir(directory.path().join("flows")).unwrap();
+        std::fs::copy(
+            cases.join("wide.toml"),
+            directory.path().join("flows/wide.toml"),
+        )
+        .unwrap();
+        let ended = check(directory.path(), &[]);
+        assert_eq!(ended.stderr, "", "{profile}");
+        assert!(matches!(ended.code, Some(0 | 1)), "{ended:#?}");
+        let golden = cases.join(format!("{profile}.txt"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &ended.stdout).unwrap();
+        }
+        if std::fs::read_to_string(&golden).unwrap_or_default() != ended.stdout {
+            writeln!(changed, "==== {}\n{}", golden.display(), ended.stdout).unwrap();
+        }
+        // The same settings without the profile have nothing to say of the broker.
+        let without = settings.replace(&format!("profile = \"{profile}\""), "");
+        std::fs::write(directory.path().join("tidegate.toml"), without).unwrap();
+        let ended = check(directory.path(), &[]);
+        ended.assert_code(0);
+        assert!(!ended.stdout.contains(" takes "), "{ended:#?}");
     }
     assert!(
         changed.is_empty(),
