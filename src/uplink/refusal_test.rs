@@ -300,6 +300,37 @@ async fn files_put_right_bring_the_link_up_by_themselves() {
     soon(uplink.stop()).await;
 }
 
+/// As after a start without a clock: the certificates lie in the future until it is set. Here time comes to them instead.
+#[tokio::test]
+async fn certificates_that_become_valid_bring_the_link_up_by_themselves() {
+    const SECONDS: u64 = 3;
+    let check = async |is_ours: bool, kind: Kind| {
+        let mut world = World::new();
+        let name = if is_ours { "press-7" } else { "localhost" };
+        let future = world.ca.issue_in(&[name], SECONDS);
+        let broker_has = world.ca.issue(&["localhost"], VALID);
+        let broker_has = if is_ours {
+            world.device = future;
+            broker_has
+        } else {
+            future
+        };
+        let tls = Tls {
+            identity: &broker_has,
+            ..world.tls()
+        };
+        let broker = TestBroker::start(&tls, &[GOOD]).await;
+        let backlog = TestBacklog::new(|_| {});
+        backlog.push(1, "plant", "1");
+        let uplink = start(world.settings(broker.port), &backlog);
+        assert_said(&soon(down(&uplink)).await, kind, &["is the clock right?"]);
+        soon(backlog.emptied()).await;
+        soon(uplink.stop()).await;
+    };
+    check(true, Kind::OwnCertificateNotYetValid).await;
+    check(false, Kind::BrokerCertificateNotYetValid).await;
+}
+
 /// The back-off may be half a minute; whoever has just put a new certificate there does not wait for it.
 #[tokio::test]
 async fn new_files_end_the_back_off() {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
@@ -10,7 +11,7 @@ use rcgen::{
     RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::tls::Files;
 
@@ -56,6 +57,20 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        let key = KeyPair::generate().unwrap();
+        Identity {
+            cert: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// Valid from so many seconds after now.
+    pub(super) fn issue_in(&self, names: &[&str], seconds: u64) -> Identity {
+        let from = UnixTime::now().as_secs() + seconds;
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(from);
+        params.not_after = date_time_ymd(2100, 1, 1);
         let key = KeyPair::generate().unwrap();
         Identity {
             cert: params.signed_by(&key, &self.issuer).unwrap().pem(),
