@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,6 +66,13 @@ pub enum CertsError {
         "this is not a certificate in PEM form: {0}; give the .pem file that begins with BEGIN CERTIFICATE"
     )]
     NotACertificate(String),
+}
+
+/// The mode of a key file, if it lets others than its owner at the key: group or others may read, write or execute. An
+/// access list shows in the group's bits, as its mask.
+pub fn exposed_mode(key_file: &fs::Metadata) -> Option<u32> {
+    let mode = key_file.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
 }
 
 /// From when until when a certificate is good. X.509 counts in whole seconds.
@@ -372,6 +379,8 @@ fn hex(bytes: &[u8]) -> String {
 pub struct CertificateInfo {
     /// The subject's common name, if it has exactly one.
     pub common_name: Option<String>,
+    /// The subject's whole name.
+    pub subject: String,
     /// The host names and IP addresses it is for.
     pub names: Vec<String>,
     /// The issuer's whole name.
@@ -420,6 +429,7 @@ pub fn describe_der(der: &[u8]) -> Result<CertificateInfo, CertsError> {
     };
     Ok(CertificateInfo {
         common_name,
+        subject: certificate.subject().to_string(),
         names,
         issuer: certificate.issuer().to_string(),
         not_before: time(certificate.validity().not_before),

@@ -51,6 +51,7 @@ pub mod picture;
 pub mod reference;
 pub mod reload;
 pub mod replay;
+pub mod revocation;
 pub mod runtime;
 pub mod sensors;
 pub mod state_files;

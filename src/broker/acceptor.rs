@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{error, warn};
 
@@ -24,19 +24,20 @@ use super::inner::Inner;
 use super::quiet::Quiet;
 use super::refusal::{Counting, Refusal};
 use super::seats::Seats;
+use super::tls::Renewed;
 use crate::certs;
 
 /// For the TLS handshake, and again for CONNECT.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For rumqttd's CONNACK. It answers at once or is broken.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often rumqttd's router is looked at.
+/// How often rumqttd's router, and the certificates' files, are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long to wait when the system has no socket to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Acceptor {
-    tls: TlsAcceptor,
+    tls: Arc<Renewed>,
     inner: Inner,
     counting: Arc<Counting>,
     handshakes: Arc<Handshakes>,
@@ -47,13 +48,13 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn new(
-        tls: TlsAcceptor,
+        tls: Renewed,
         inner: Inner,
         counting: Arc<Counting>,
         max_connections: usize,
     ) -> Acceptor {
         Acceptor {
-            tls,
+            tls: Arc::new(tls),
             inner,
             counting,
             handshakes: Arc::default(),
@@ -68,10 +69,13 @@ impl Acceptor {
         tokio::join!(self.accept(listener), self.watch());
     }
 
-    /// Says it, once, when rumqttd can serve nobody any more.
+    /// Takes up files that have changed, and says it, once, when rumqttd can serve nobody any more.
     async fn watch(&self) {
         while !self.inner.is_dead() {
             sleep(LOOK).await;
+            let tls = self.tls.clone();
+            // It panics for no file; and if it did, what is in use stays in use.
+            let _ = spawn_blocking(move || tls.look()).await;
         }
         error!(
             "the broker inside has broken down and serves no client any more: restart tidegate, and report the panic above \
@@ -128,7 +132,7 @@ impl Acceptor {
     async fn welcome(&self, tcp: TcpStream, peer: SocketAddr) -> Result<Client, Refusal> {
         // Without it small packets wait for acknowledgements. That it fails only costs time.
         let _ = tcp.set_nodelay(true);
-        let mut tls = timeout(HANDSHAKE_TIMEOUT, self.tls.accept(tcp))
+        let mut tls = timeout(HANDSHAKE_TIMEOUT, self.tls.acceptor().accept(tcp))
             .await
             .map_err(|_| Refusal::HandshakeTimeout)?
             .map_err(|error| Refusal::of_handshake(&error))?;

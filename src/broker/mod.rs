@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio_rustls::TlsAcceptor;
 
 pub use refusal::Counters;
 pub use tls::PemSource;
@@ -38,6 +37,8 @@ pub use tls::PemSource;
 use acceptor::Acceptor;
 use inner::Inner;
 use refusal::Counting;
+
+use crate::revocation::RevocationError;
 
 /// How long each of the broker's two runtimes may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -83,6 +84,10 @@ pub struct Settings {
     /// The broker's own certificate, followed by those between it and the clients' CA, if any.
     pub cert: PemSource,
     pub key: PemSource,
+    /// Revocation lists of the authorities in the chains of clients' certificates, one of each, and all of them current. What
+    /// they have revoked, or do not cover, is not let in, and neither is anybody once they have expired. Files are looked at
+    /// every few seconds; a client that is connected already stays.
+    pub crl: Option<PemSource>,
     /// Clients at a time. Each takes three file descriptors.
     pub max_connections: usize,
 }
@@ -105,6 +110,19 @@ pub enum BrokerError {
         key: &'static str,
         place: String,
         problem: String,
+    },
+    #[error(
+        "{} ({key}) is open to others than its owner (mode {mode:04o}), and is not used: `chmod 600 {0}`", .path.display()
+    )]
+    ExposedKey {
+        key: &'static str,
+        path: PathBuf,
+        mode: u32,
+    },
+    #[error("{place} (broker.crl) cannot be used: {error}")]
+    Crl {
+        place: String,
+        error: RevocationError,
     },
     #[error(
         "the certificate in {cert} and the key in {key} do not go together; give the pair that was issued together"
@@ -143,7 +161,7 @@ pub struct Broker {
 impl Broker {
     /// Starts the broker and returns once clients can connect.
     pub fn start(settings: Settings) -> Result<Broker, BrokerError> {
-        let tls = TlsAcceptor::from(Arc::new(tls::server_config(&settings)?));
+        let tls = tls::Renewed::new(settings.clone())?;
         let listen = |source| BrokerError::Listen {
             address: settings.listen,
             source,

@@ -25,6 +25,17 @@ pub(super) enum Refusal {
     Expired,
     #[error("its certificate is not valid yet; check this device's clock")]
     NotYetValid,
+    #[error("its certificate was revoked; if it is to come in again, issue it a new one")]
+    Revoked,
+    #[error(
+        "no list in the broker's crl says whether its certificate was revoked; add the list of each authority in its chain"
+    )]
+    RevocationUnknown,
+    #[error(
+        "the broker's crl was to be replaced by now, so nobody is let in; fetch the authority's current list, and check this \
+         device's clock"
+    )]
+    ListExpired,
     #[error("its certificate is not accepted: {0}")]
     BadCertificate(String),
     #[error(
@@ -66,6 +77,10 @@ impl Refusal {
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                     Refusal::NotYetValid
                 }
+                CertificateError::Revoked => Refusal::Revoked,
+                CertificateError::UnknownRevocationStatus => Refusal::RevocationUnknown,
+                CertificateError::ExpiredRevocationList
+                | CertificateError::ExpiredRevocationListContext { .. } => Refusal::ListExpired,
                 other => Refusal::BadCertificate(other.to_string()),
             },
             Some(rustls::Error::AlertReceived(alert)) => Refusal::RefusedByClient(*alert),
@@ -93,6 +108,9 @@ impl Refusal {
             Refusal::UnknownCa => "unknown_ca",
             Refusal::Expired => "certificate_expired",
             Refusal::NotYetValid => "certificate_not_yet_valid",
+            Refusal::Revoked => "certificate_revoked",
+            Refusal::RevocationUnknown => "revocation_unknown",
+            Refusal::ListExpired => "revocation_list_expired",
             Refusal::BadCertificate(_) => "bad_certificate",
             Refusal::RefusedByClient(_) => "refused_by_client",
             Refusal::Handshake(_) => "handshake_failed",

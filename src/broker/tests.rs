@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rcgen::{
+    CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet, Publish, QoS,
     TlsConfiguration, Transport,
@@ -116,8 +119,40 @@ fn settings(ca: &DevelopmentCa, max_connections: usize) -> Settings {
         ca: PemSource::Text(ca.credentials().certificate_pem.clone()),
         cert: PemSource::Text(server.certificate_pem),
         key: PemSource::Text(server.key_pem),
+        crl: None,
         max_connections,
     }
+}
+
+/// The CA's revocation list with these in it, to be replaced so many days from now.
+fn revoke(ca: &DevelopmentCa, revoked: &[&Credentials], days: i64) -> String {
+    let ca = ca.credentials();
+    let key = KeyPair::from_pem(&ca.key_pem).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&ca.certificate_pem, key).unwrap();
+    let serial = |credentials: &&Credentials| {
+        let der = CertificateDer::from_pem_slice(credentials.certificate_pem.as_bytes()).unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+        SerialNumber::from_slice(parsed.raw_serial())
+    };
+    let at = |days: i64| {
+        let seconds = now().as_nanos() / 1_000_000_000 + days * 86_400;
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.cast_unsigned())
+    };
+    let revoked = revoked.iter().map(|credentials| RevokedCertParams {
+        serial_number: serial(credentials),
+        revocation_time: at(-10),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let params = CertificateRevocationListParams {
+        this_update: at(-10),
+        next_update: at(days),
+        crl_number: SerialNumber::from(1_u64),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(&issuer).unwrap().pem().unwrap()
 }
 
 fn client_tls(ca: &DevelopmentCa, credentials: Option<&Credentials>) -> Arc<rustls::ClientConfig> {

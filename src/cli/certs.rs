@@ -3,13 +3,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, settings};
 use crate::certs::{
     CA_DAYS, CertificateInfo, DevelopmentCa, LEAF_DAYS, Overwrite, Validity, describe,
 };
 use crate::config::DeviceId;
 use crate::message::Timestamp;
+use crate::revocation::{RevocationError, RevocationList};
 use crate::runtime::Clock;
+use crate::uplink::expiry::WARN_DAYS;
+use crate::uplink::tls::Ca;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -38,10 +41,13 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
-    /// Show what certificates (PEM) hold and how long they are valid
+    /// Show what certificates and revocation lists (PEM) hold and how long they are valid
     Show {
-        #[arg(required = true)]
+        /// Without any: those of [uplink] in the settings file
         files: Vec<PathBuf>,
+        /// The settings file. Default: tidegate.toml
+        #[arg(long, value_name = "FILE", conflicts_with = "files")]
+        config: Option<PathBuf>,
     },
 }
 
@@ -69,7 +75,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
                 now,
             )
         }
-        Action::Show { files } => show(files, now),
+        Action::Show { files, config } if files.is_empty() => {
+            show(&of_settings(config.as_deref())?, now)
+        }
+        Action::Show { files, .. } => show(files, now),
     }
 }
 
@@ -145,59 +154,125 @@ fn make(
     Ok(Outcome::Good)
 }
 
+/// The files that `[uplink]` names, but for the key. The authorities of the operating system are too many to show.
+fn of_settings(config: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
+    let (config, _) = settings(config)?;
+    let files = config
+        .uplink_settings()
+        .ok_or("the settings have no usable [uplink], so there are no certificates to show: name files, or see `tidegate check`")?
+        .files;
+    let ca = match files.ca {
+        Ca::File(path) => Some(path),
+        Ca::System => None,
+    };
+    Ok([Some(files.cert), ca, files.crl]
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
 fn show(files: &[PathBuf], now: Timestamp) -> Result<Outcome, Failure> {
-    let mut out = std::io::stdout();
     let mut outcome = Outcome::Good;
     for file in files {
         let pem = std::fs::read(file)
             .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        let certificates =
-            describe(&pem).map_err(|error| format!("{}: {error}", file.display()))?;
-        for certificate in certificates {
-            let state = validity(&certificate, now);
-            if state.is_err() {
-                outcome = Outcome::Bad;
+        let is_good = match RevocationList::read(&pem) {
+            Err(RevocationError::NoList) => {
+                let certificates =
+                    describe(&pem).map_err(|error| format!("{}: {error}", file.display()))?;
+                show_certificates(file, &certificates, now)?
             }
-            let (Ok(state) | Err(state)) = state;
-            let kind = if certificate.is_ca {
-                "CA"
-            } else {
-                "certificate"
-            };
-            writeln!(
-                out,
-                "{}: {kind} `{}`",
-                file.display(),
-                certificate.common_name.as_deref().unwrap_or("(no name)")
-            )?;
-            if !certificate.names.is_empty() {
-                writeln!(out, "  names:  {}", certificate.names.join(", "))?;
+            lists => {
+                let lists = lists.map_err(|error| format!("{}: {error}", file.display()))?;
+                show_lists(file, &lists, now)?
             }
-            writeln!(out, "  issuer: {}", certificate.issuer)?;
-            writeln!(
-                out,
-                "  valid:  {} to {}: {state}",
-                certificate.not_before, certificate.not_after
-            )?;
+        };
+        if !is_good {
+            outcome = Outcome::Bad;
         }
     }
     Ok(outcome)
 }
 
+/// Says whether all are valid now.
+fn show_certificates(
+    file: &Path,
+    certificates: &[CertificateInfo],
+    now: Timestamp,
+) -> Result<bool, Failure> {
+    let mut out = std::io::stdout();
+    let mut is_good = true;
+    for certificate in certificates {
+        let state = validity(certificate, now);
+        is_good &= state.is_ok();
+        let (Ok(state) | Err(state)) = state;
+        let kind = if certificate.is_ca {
+            "CA"
+        } else {
+            "certificate"
+        };
+        writeln!(
+            out,
+            "{}: {kind} `{}`",
+            file.display(),
+            certificate.common_name.as_deref().unwrap_or("(no name)")
+        )?;
+        writeln!(out, "  subject: {}", certificate.subject)?;
+        if !certificate.names.is_empty() {
+            writeln!(out, "  names:   {}", certificate.names.join(", "))?;
+        }
+        writeln!(out, "  issuer:  {}", certificate.issuer)?;
+        writeln!(
+            out,
+            "  valid:   {} to {}: {state}",
+            certificate.not_before, certificate.not_after
+        )?;
+    }
+    Ok(is_good)
+}
+
+/// Says whether all are current.
+fn show_lists(file: &Path, lists: &[RevocationList], now: Timestamp) -> Result<bool, Failure> {
+    let mut out = std::io::stdout();
+    let mut is_good = true;
+    for list in lists {
+        writeln!(out, "{}: revocation list", file.display())?;
+        writeln!(out, "  issuer:  {}", list.issuer)?;
+        writeln!(out, "  revoked: {}", list.revoked)?;
+        match list.next_update {
+            None => writeln!(out, "  valid:   for ever, as it names no end")?,
+            Some(until) if now > until => {
+                is_good = false;
+                let days = whole_days(now.saturating_since(until));
+                writeln!(out, "  valid:   to {until}: EXPIRED {days} days ago")?;
+            }
+            Some(until) => {
+                let days = whole_days(until.saturating_since(now));
+                writeln!(out, "  valid:   to {until}: {days} days left")?;
+            }
+        }
+    }
+    Ok(is_good)
+}
+
+fn whole_days(span: std::time::Duration) -> u64 {
+    span.as_secs() / 86_400
+}
+
 /// How the certificate stands now; an error if it is not valid.
 fn validity(certificate: &CertificateInfo, now: Timestamp) -> Result<String, String> {
-    let days = |span: std::time::Duration| span.as_secs() / 86_400;
     if now < certificate.not_before {
         return Err("NOT YET VALID; is this device's clock right?".into());
     }
     if now >= certificate.not_after {
-        return Err(format!(
-            "EXPIRED {} days ago",
-            days(now.saturating_since(certificate.not_after))
-        ));
+        let days = whole_days(now.saturating_since(certificate.not_after));
+        return Err(format!("EXPIRED {days} days ago"));
     }
-    Ok(format!(
-        "{} days left",
-        days(certificate.not_after.saturating_since(now))
-    ))
+    let days = whole_days(certificate.not_after.saturating_since(now));
+    let soon = if days < WARN_DAYS.cast_unsigned() {
+        "; RENEW IT NOW"
+    } else {
+        ""
+    };
+    Ok(format!("{days} days left{soon}"))
 }

@@ -73,10 +73,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     if arguments.paths.is_empty() || paths.iter().any(|path| path.is_dir()) {
         site.check_links();
     }
+    if arguments.paths.is_empty() {
+        config.check_limits(&mut site);
+    }
     let (flows, files) = (site.flows.len(), site.files);
     let mut diagnostics = site.diagnostics;
     if arguments.paths.is_empty() {
         diagnostics.extend(of_settings);
+        diagnostics.extend(config.credential_diagnostics());
         if flows == files {
             diagnostics.extend(config.unused_variables(&site.flows));
             for problem in config.unused_environment(&site.flows) {
@@ -86,15 +90,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     for problem in &unreadable {
         eprintln!("tidegate: {problem}");
-    }
-    // They may be on the device only, so they are warnings here.
-    let of_credentials = if arguments.paths.is_empty() {
-        config.credential_problems()
-    } else {
-        Vec::new()
-    };
-    for problem in &of_credentials {
-        eprintln!("warning: the uplink would not work: {problem}");
     }
     let errors = diagnostics
         .iter()
@@ -129,7 +124,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             writeln!(out, "... and {} more\n", more + 1)?;
         }
         print_estimates(&estimates, false)?;
-        let warnings = diagnostics.len() - errors + of_credentials.len();
+        let warnings = diagnostics.len() - errors;
         let count = |number: usize, word: &str| {
             format!("{number} {word}{}", if number == 1 { "" } else { "s" })
         };

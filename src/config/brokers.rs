@@ -122,11 +122,9 @@ impl BrokerSection {
 
     pub(super) fn settings(&self, device: &str) -> subscriptions::Settings {
         let files = match (&self.ca, &self.cert, &self.key) {
-            (Some(ca), Some(cert), Some(key)) if self.url.is_tls => Some(uplink::Files {
-                ca: ca.clone(),
-                cert: cert.clone(),
-                key: key.clone(),
-            }),
+            (Some(ca), Some(cert), Some(key)) if self.url.is_tls => {
+                Some(uplink::Files::new(ca, cert, key))
+            }
             _ => None,
         };
         let user = self.user.as_ref().map(|name| subscriptions::User {

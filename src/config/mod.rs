@@ -9,12 +9,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::flow::diagnostic::{Diagnostic, Report, Source, did_you_mean};
+use rustls::pki_types::UnixTime;
+
+use crate::flow::diagnostic::{Diagnostic, Report, Severity, Source, did_you_mean};
 use crate::flow::{Graph, Variables};
 use crate::runtime::driver::chain;
+use crate::uplink::tls::Role;
 use crate::{certs, outbox, subscriptions, uplink};
 
 mod brokers;
+mod limits;
 mod read;
 mod sections;
 #[cfg(test)]
@@ -24,7 +28,7 @@ mod values;
 pub use brokers::{BrokerSection, BrokerUrl};
 pub use read::load;
 pub use sections::{Board, Device, Flows, Log, LogFormat, LogLevel, Outbox, State, Uplink};
-pub use values::{DeviceId, Size, Url, Urls};
+pub use values::{Ca, DeviceId, ServerName, Size, Url, Urls};
 
 /// The settings of a device, as far as they were right.
 #[derive(Debug, Default)]
@@ -52,8 +56,20 @@ pub struct Config {
     pub is_board_wrong: bool,
     source: Option<Arc<Source>>,
     given: Vec<GivenVariable>,
+    /// Where the values in `[uplink]` stand.
+    uplink_spans: BTreeMap<String, std::ops::Range<usize>>,
     /// Where `path` of `[state]` stands.
     state_span: std::ops::Range<usize>,
+}
+
+/// Something about the files of `[uplink]`.
+struct CredentialProblem {
+    /// The key in `[uplink]` that names the file.
+    key: &'static str,
+    severity: Severity,
+    /// It does not keep the uplink from working today.
+    is_to_come: bool,
+    text: String,
 }
 
 /// A variable in the settings file, and where it stands.
@@ -159,31 +175,92 @@ impl Config {
             .collect()
     }
 
-    /// What is wrong with the files of `[uplink]` at the system's time, each in a sentence. None of it keeps anything but the
-    /// uplink from running.
+    /// What keeps the uplink from working with the files of `[uplink]` at the system's time, each in a sentence. None of it
+    /// keeps anything else from running.
     pub fn credential_problems(&self) -> Vec<String> {
+        let found = self.judge_credentials(UnixTime::now()).into_iter();
+        let now = found.filter(|problem| !problem.is_to_come);
+        now.map(|problem| problem.text).collect()
+    }
+
+    /// The same with its place in the settings, and what will keep it from working in the next weeks.
+    pub fn credential_diagnostics(&self) -> Vec<Diagnostic> {
+        let Some(source) = &self.source else {
+            return Vec::new();
+        };
+        let mut report = Report::over(source.clone());
+        for problem in self.judge_credentials(UnixTime::now()) {
+            let span = self.uplink_spans.get(problem.key).cloned();
+            let message = match problem.is_to_come {
+                true => problem.text,
+                false => format!("the uplink would not work: {}", problem.text),
+            };
+            match problem.severity {
+                Severity::Error => report.error(span.unwrap_or_default(), message, None),
+                Severity::Warning => report.warning(span.unwrap_or_default(), message, None),
+            }
+        }
+        report.into_diagnostics()
+    }
+
+    fn judge_credentials(&self, now: UnixTime) -> Vec<CredentialProblem> {
         let Some(settings) = self.uplink_settings() else {
             return Vec::new();
         };
         let mut problems = Vec::new();
-        if let Err(error) = uplink::tls::load(&settings.files, rustls::pki_types::UnixTime::now()) {
-            problems.push(chain(&error));
+        if let Err(error) = uplink::tls::load(&settings.files, now) {
+            problems.push(CredentialProblem {
+                key: error.role().key(),
+                severity: match error.is_absence() {
+                    true => Severity::Warning,
+                    false => Severity::Error,
+                },
+                is_to_come: false,
+                text: chain(&error),
+            });
         }
-        let own = std::fs::read(&settings.files.cert)
-            .ok()
-            .and_then(|pem| certs::describe(&pem).ok());
-        let name = own
-            .and_then(|chain| chain.into_iter().next())
-            .and_then(|own| own.common_name);
-        if let Some(name) = name.filter(|name| *name != settings.client_id) {
-            problems.push(format!(
+        for expiry in uplink::expiry::expiries(&settings.files) {
+            let key = expiry.role.key();
+            // rustls trusts an authority for ever; others that see its certificate do not.
+            if expiry.role == Role::Ca && expiry.has_ended(now) {
+                problems.push(CredentialProblem {
+                    key,
+                    severity: Severity::Error,
+                    is_to_come: true,
+                    text: format!(
+                        "the authority `{}` in {} ended at {}: take its certificate out, and put its new one there",
+                        expiry.name,
+                        expiry.path.display(),
+                        expiry.until
+                    ),
+                });
+            }
+            problems.extend(expiry.warning(now).map(|text| CredentialProblem {
+                key,
+                severity: Severity::Warning,
+                is_to_come: true,
+                text,
+            }));
+        }
+        problems.extend(self.wrong_common_name(&settings));
+        problems
+    }
+
+    fn wrong_common_name(&self, settings: &uplink::Settings) -> Option<CredentialProblem> {
+        let pem = std::fs::read(&settings.files.cert).ok()?;
+        let own = certs::describe(&pem).ok()?.into_iter().next()?;
+        let name = own.common_name.filter(|name| *name != settings.client_id)?;
+        Some(CredentialProblem {
+            key: "cert",
+            severity: Severity::Warning,
+            is_to_come: false,
+            text: format!(
                 "{} is the certificate of `{name}`, but this device is `{}`: a broker that goes by certificates may refuse what \
                  it publishes, or drop it without a word; correct `id` of [device] or `cert` of [uplink]",
                 settings.files.cert.display(),
                 settings.client_id
-            ));
-        }
-        problems
+            ),
+        })
     }
 
     pub fn outbox_settings(&self) -> outbox::Settings {
@@ -198,11 +275,17 @@ impl Config {
     pub fn uplink_settings(&self) -> Option<uplink::Settings> {
         let uplink = self.uplink.as_ref()?;
         let files = uplink::Files {
-            ca: uplink.ca.clone(),
+            ca: uplink.ca.0.clone(),
             cert: uplink.cert.clone(),
             key: uplink.key.clone(),
+            crl: uplink.crl.clone(),
+            options: uplink::tls::Options {
+                min_version: uplink.tls_min,
+                alpn: uplink.alpn.clone(),
+                server_name: uplink.server_name.clone().map(|name| name.0),
+            },
         };
-        Some(uplink::Settings {
+        let mut settings = uplink::Settings {
             inflight: uplink.inflight,
             keep_alive: uplink.keep_alive.0,
             retry_max: uplink.retry_max.0,
@@ -212,7 +295,11 @@ impl Config {
                 files,
                 self.device.id.to_string(),
             )
-        })
+        };
+        if let Some(profile) = uplink.profile {
+            profile.apply(&mut settings, self.uplink_spans.contains_key("inflight"));
+        }
+        Some(settings)
     }
 
     /// How to reach the brokers that flows take messages from, by their names.
@@ -225,10 +312,18 @@ impl Config {
     }
 
     fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let uplink = self
-            .uplink
-            .iter_mut()
-            .flat_map(|uplink| [&mut uplink.ca, &mut uplink.cert, &mut uplink.key]);
+        let uplink = self.uplink.iter_mut().flat_map(|uplink| {
+            let ca = match &mut uplink.ca.0 {
+                uplink::tls::Ca::File(path) => Some(path),
+                uplink::tls::Ca::System => None,
+            };
+            let others = [
+                Some(&mut uplink.cert),
+                Some(&mut uplink.key),
+                uplink.crl.as_mut(),
+            ];
+            ca.into_iter().chain(others.into_iter().flatten())
+        });
         [
             &mut self.flows.path,
             &mut self.outbox.path,

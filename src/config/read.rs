@@ -90,6 +90,10 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
             }
             "uplink" => {
                 config.uplink = options::read(table, key.span(), "[uplink]", report).read;
+                let spans = table
+                    .iter()
+                    .map(|(key, value)| (key.get_ref().to_string(), value.span()));
+                config.uplink_spans = spans.collect();
                 if let Some(uplink) = &mut config.uplink {
                     check_uplink(uplink, table, report);
                 }
@@ -227,6 +231,26 @@ fn check_uplink(uplink: &mut Uplink, table: &DeTable<'_>, report: &mut Report) {
             None,
         );
         uplink.retry_max = retry_max();
+    }
+    let alpn_fits = |name: &String| (1..=255).contains(&name.len());
+    if !uplink.alpn.iter().all(alpn_fits) {
+        report.error(
+            span("alpn"),
+            "each name in `alpn` must have 1 to 255 bytes",
+            Some("without it nothing is offered, which is right for most brokers".into()),
+        );
+        uplink.alpn = Vec::new();
+    }
+    if uplink.url.has_port(443) && uplink.alpn.is_empty() {
+        report.warning(
+            span("url"),
+            "port 443 is HTTPS's, and a broker there has to be asked for with `alpn`",
+            Some(
+                "AWS IoT Core wants alpn = [\"x-amzn-mqtt-ca\"] there; Azure Event Grid and most others speak MQTT on 8883 \
+                 only"
+                    .into(),
+            ),
+        );
     }
 }
 

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::{DeviceId, Size, Urls};
+use super::values::{Ca, DeviceId, ServerName, Size, Urls};
 use crate::board::{self, Simulation};
 use crate::flow::options::Span;
 use crate::outbox::WhenFull;
+use crate::uplink::profile::Profile;
+use crate::uplink::tls::TlsVersion;
 
 /// This device.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -43,12 +45,27 @@ pub struct Uplink {
     /// The cloud broker: `mqtts://HOST:PORT`; without a port, 8883. Or a list of them, nodes of one cluster: when one fails, the next is
     /// tried.
     pub url: Urls,
-    /// The certificates (PEM) of the authorities that the broker's certificate must chain to.
-    pub ca: PathBuf,
+    /// The certificates (PEM) of the authorities that the broker's certificate must chain to; no others are trusted. `system`:
+    /// those that the operating system trusts, for a broker with a public certificate.
+    pub ca: Ca,
     /// This device's certificate (PEM), with those between it and the broker's authority, if any.
     pub cert: PathBuf,
-    /// The key (PEM) of this device's certificate.
+    /// The key (PEM) of this device's certificate. Its file must be its owner's alone (`chmod 600`).
     pub key: PathBuf,
+    /// Revocation lists (PEM) of the authorities in the chain of the broker's certificate, one of each, and all of them
+    /// current: what they have revoked, or do not cover, is refused. Default: none is looked at.
+    pub crl: Option<PathBuf>,
+    /// The oldest version of TLS that will do: `1.3`, or `1.2` for a broker that cannot do better. Default: `1.3`.
+    #[serde(default)]
+    pub tls_min: TlsVersion,
+    /// The protocols offered in the TLS handshake (ALPN), for a broker that shares its port with other services. Default: none.
+    #[serde(default)]
+    pub alpn: Vec<String>,
+    /// The name that the broker's certificate must have. Default: the host in `url`.
+    pub server_name: Option<ServerName>,
+    /// What kind of broker it is: `mosquitto`, `emqx`, `hivemq`, `aws-iot-core` or `azure-event-grid`. It lowers defaults that
+    /// such a broker would not bear, and lets `tidegate check` hold settings and flows against its limits. Default: none.
+    pub profile: Option<Profile>,
     /// How many records may be on their way without an acknowledgement; from 1 to 10,000. Default: 100.
     #[serde(default = "inflight")]
     pub inflight: u16,

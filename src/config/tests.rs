@@ -174,6 +174,52 @@ fn a_certificate_of_another_device_is_noticed() {
 }
 
 #[test]
+fn how_tls_is_spoken() {
+    use crate::uplink::tls::{Ca, TlsVersion};
+    let with = |more: &str| {
+        let text = format!("[uplink]\nurl = 'mqtts://b:443'\ncert = 'c'\nkey = 'k'\n{more}");
+        let (config, problems) = read(&text);
+        (
+            config.uplink_settings().map(|settings| settings.files),
+            problems,
+        )
+    };
+    let (files, problems) = with(
+        "ca = 'system'\nalpn = ['mqtt']\ntls_min = '1.2'\nserver_name = 'c.example'\ncrl = 'r'",
+    );
+    assert_eq!(problems, [""; 0]);
+    let files = files.expect("settings");
+    assert_eq!((files.ca, files.crl), (Ca::System, Some("r".into())));
+    assert_eq!(files.options.min_version, TlsVersion::V1_2);
+    assert_eq!(files.options.alpn, ["mqtt"]);
+    assert_eq!(
+        files.options.server_name,
+        Some("c.example".try_into().expect("a name"))
+    );
+
+    let (files, problems) = with("ca = './system'");
+    let files = files.expect("settings");
+    assert_eq!(files.ca, Ca::File("./system".into()));
+    assert_eq!(files.options, uplink::tls::Options::default());
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(
+        problems[0].starts_with("tidegate.toml:2:7: warning: port 443"),
+        "{problems:#?}"
+    );
+    assert!(problems[0].contains("x-amzn-mqtt-ca"), "{problems:#?}");
+
+    let wrong = |line: &str, expected: &str| {
+        let (_, problems) = with(&format!("ca = 'c'\nalpn = ['mqtt']\n{line}"));
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].contains(expected), "{problems:#?}");
+    };
+    wrong("tls_min = '1.1'", "1.2");
+    wrong("server_name = 'mqtts://b'", "is no name for a broker");
+    let (_, problems) = with("ca = 'c'\nalpn = ['']");
+    assert!(problems[1].contains("1 to 255 bytes"), "{problems:#?}");
+}
+
+#[test]
 fn what_is_no_toml_is_said_with_its_place() {
     let mut report = Report::new("tidegate.toml", "[device\nid = 1");
     let text = parse(&mut report).expect_err("no TOML");

@@ -67,6 +67,11 @@ impl Urls {
         &self.first.0
     }
 
+    /// Whether one of them is at this port.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.first().port == port || self.others().any(|other| other.port == port)
+    }
+
     pub fn others(&self) -> impl Iterator<Item = &uplink::Address> {
         self.others.iter().map(|url| &url.0)
     }
@@ -123,6 +128,13 @@ impl JsonSchema for Urls {
         })
     }
 }
+/// Whom the broker's certificate must come from: a file, or `system`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ca(pub uplink::tls::Ca);
+
+/// A name that a certificate can be for: of a host, or an IP address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerName(pub rustls::pki_types::ServerName<'static>);
 
 /// A number of bytes as text: `"64MiB"`, `"1GB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +169,18 @@ from_text!(Url, "mqtts-url", |text| uplink::parse_url(text)
     .map(Url)
     .map_err(|error| error.to_string()));
 from_text!(BrokerUrl, "mqtt-url", BrokerUrl::parse);
+from_text!(Ca, "ca", |text| Ok(Ca(match text {
+    "system" => uplink::tls::Ca::System,
+    path => uplink::tls::Ca::File(path.into()),
+})));
+from_text!(ServerName, "server-name", |text| {
+    match rustls::pki_types::ServerName::try_from(text) {
+        Ok(name) => Ok(ServerName(name.to_owned())),
+        Err(_) => Err(format!(
+            "`{text}` is no name for a broker: write a host's name or an IP address, without mqtts:// and without a port"
+        )),
+    }
+});
 from_text!(Size, "size", |text| {
     let size: bytesize::ByteSize = text
         .parse()

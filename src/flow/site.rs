@@ -9,6 +9,7 @@ use crate::board::Pin;
 use crate::flow::check::advice::bus_problem;
 use crate::flow::diagnostic::{Diagnostic, Report, Severity, Source};
 use crate::flow::directory::FlowText;
+use crate::flow::graph::GraphNode;
 use crate::flow::links::{self, Ways};
 use crate::flow::{Graph, Variables, check, directory};
 
@@ -92,6 +93,25 @@ impl Site {
         self.flows.insert(place, Arc::new(graph));
         self.sources.insert(place, report.source().clone());
         true
+    }
+
+    /// Adds what somebody who knows more than the flows has to say of a node: how bad, what, and what to do.
+    pub fn judge_nodes(
+        &mut self,
+        judge: impl Fn(&Graph, &GraphNode) -> Vec<(Severity, String, Option<String>)>,
+    ) {
+        for (flow, source) in self.flows.iter().zip(&self.sources) {
+            let mut report = Report::over(source.clone());
+            for node in flow.nodes() {
+                for (severity, message, help) in judge(flow, node) {
+                    match severity {
+                        Severity::Error => report.error(node.span.clone(), message, help),
+                        Severity::Warning => report.warning(node.span.clone(), message, help),
+                    }
+                }
+            }
+            self.diagnostics.extend(report.into_diagnostics());
+        }
     }
 
     /// The text of a flow that is here.

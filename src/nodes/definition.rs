@@ -113,6 +113,7 @@ impl Problem {
 pub struct Publishes<'a> {
     pub topic: &'a TopicTemplate,
     pub envelope: Envelope,
+    pub retain: bool,
 }
 
 /// What a node wants to hear of other nodes of its flow.

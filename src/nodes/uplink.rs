@@ -48,6 +48,7 @@ topic = "sites/{device}/cold-store/temperature"
         Some(Publishes {
             topic: &self.topic,
             envelope: self.envelope,
+            retain: self.retain,
         })
     }
 

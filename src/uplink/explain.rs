@@ -6,11 +6,11 @@ use std::io;
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use super::address::Address;
 use super::reason::{Date, Failure, Kind, Reason, Refusal};
-use super::tls::Files;
+use super::tls::{Files, TlsVersion};
 
 /// What the sentence has to name.
 pub(super) struct Context<'a> {
@@ -84,6 +84,10 @@ fn explain_tls(error: &rustls::Error, context: &Context<'_>) -> (Kind, String) {
     match error {
         rustls::Error::InvalidCertificate(error) => explain_certificate(error, context),
         rustls::Error::AlertReceived(alert) => explain_alert(*alert, context),
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+        ) => no_common_version(context),
         rustls::Error::InvalidMessage(_) => (
             Kind::TlsFailed,
             format!(
@@ -92,21 +96,35 @@ fn explain_tls(error: &rustls::Error, context: &Context<'_>) -> (Kind, String) {
         ),
         other => (
             Kind::TlsFailed,
-            format!("TLS with {address} failed: {other}; both sides need TLS 1.2 or 1.3"),
+            format!("TLS with {address} failed: {other}"),
         ),
     }
+}
+
+/// The broker speaks another version of TLS than we do.
+fn no_common_version(context: &Context<'_>) -> (Kind, String) {
+    let Context { address, files, .. } = context;
+    let text = match files.options.min_version {
+        TlsVersion::V1_3 => format!(
+            "{address} does not speak TLS 1.3: allow it at the broker; or, if it cannot, write `tls_min = \"1.2\"` in [uplink]"
+        ),
+        TlsVersion::V1_2 => format!(
+            "{address} speaks neither TLS 1.3 nor 1.2, and what is older is not safe: renew the broker"
+        ),
+    };
+    (Kind::TlsVersion, text)
 }
 
 /// The broker's certificate does not satisfy us.
 fn explain_certificate(error: &CertificateError, context: &Context<'_>) -> (Kind, String) {
     let Context { address, files, .. } = context;
-    let (ca, now) = (files.ca.display(), Date::from(context.now));
+    let (ca, now) = (&files.ca, Date::from(context.now));
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => (
             Kind::BrokerUnknownCa,
             format!(
-                "the certificate of {address} is not signed by the CA in {ca}: put the CA that signed it there, or \
-                 give the broker a certificate of this CA; if neither was changed, somebody else may be answering"
+                "the certificate of {address} is not signed by {ca}: give the CA that signed it as `ca`, or give the \
+                 broker a certificate of this one; if neither was changed, somebody else may be answering"
             ),
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -139,10 +157,34 @@ fn explain_certificate(error: &CertificateError, context: &Context<'_>) -> (Kind
                 ),
             )
         }
-        CertificateError::NotValidForName => (Kind::BrokerWrongName, wrong_name(address, &[])),
+        CertificateError::NotValidForName => (Kind::BrokerWrongName, wrong_name(context, &[])),
         CertificateError::NotValidForNameContext { presented, .. } => {
-            (Kind::BrokerWrongName, wrong_name(address, presented))
+            (Kind::BrokerWrongName, wrong_name(context, presented))
         }
+        CertificateError::Revoked => (
+            Kind::BrokerCertificateRevoked,
+            format!(
+                "the certificate of {address} was revoked by the authority that issued it: somebody may have its key, and \
+                 answer in the broker's name; the broker needs a new certificate"
+            ),
+        ),
+        CertificateError::UnknownRevocationStatus => (
+            Kind::BrokerRevocationUnknown,
+            format!(
+                "nothing in {} says whether the certificate of {address} was revoked: it must hold a list of each authority \
+                 in the certificate's chain; add what is missing, or leave `crl` out",
+                crl(files)
+            ),
+        ),
+        CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => (
+            Kind::BadRevocationList,
+            format!(
+                "a list in {} was to be replaced by now, {now}, and may hide that the certificate of {address} was revoked: \
+                 fetch the authority's current list and put it there",
+                crl(files)
+            ),
+        ),
         other => (
             Kind::BrokerBadCertificate,
             format!(
@@ -152,9 +194,21 @@ fn explain_certificate(error: &CertificateError, context: &Context<'_>) -> (Kind
     }
 }
 
+/// The file of revocation lists, of which there is one if anything was refused for it.
+fn crl(files: &Files) -> String {
+    files.crl.as_ref().map_or_else(
+        || "no file (`crl`)".to_owned(),
+        |path| path.display().to_string(),
+    )
+}
+
 /// `presented` holds names as rustls prints them: `DnsName("a.example")`, `IpAddress(192.0.2.1)`.
-fn wrong_name(address: &Address, presented: &[String]) -> String {
-    let host = &address.host;
+fn wrong_name(context: &Context<'_>, presented: &[String]) -> String {
+    let Context { address, files, .. } = context;
+    let (name, key) = match &files.options.server_name {
+        Some(name) => (name.to_str(), "server_name"),
+        None => (address.host.as_str().into(), "url"),
+    };
     let bare = |name: &String| match name.split_once('(') {
         Some((_, inside)) => inside.trim_end_matches(')').trim_matches('"').to_owned(),
         None => name.clone(),
@@ -162,12 +216,12 @@ fn wrong_name(address: &Address, presented: &[String]) -> String {
     let names: Vec<String> = presented.iter().map(bare).collect();
     if names.is_empty() {
         return format!(
-            "the broker at {address} has a certificate that is not for `{host}`: it has no subject alternative name at \
+            "the broker at {address} has a certificate that is not for `{name}`: it has no subject alternative name at \
              all (a common name does not count); issue it again with this name"
         );
     }
     format!(
-        "the broker at {address} has a certificate that is not for `{host}` but for {}: use a name it has in `url`, or \
+        "the broker at {address} has a certificate that is not for `{name}` but for {}: use a name it has in `{key}`, or \
          issue it again with this one",
         names.join(", ")
     )
@@ -207,13 +261,19 @@ fn explain_alert(alert: AlertDescription, context: &Context<'_>) -> (Kind, Strin
             "it gives no closer reason (TLS alert {alert:?}); check its CA, its dates and its purpose (client \
              authentication), and the broker's log and clock"
         )),
-        AlertDescription::ProtocolVersion
-        | AlertDescription::HandshakeFailure
-        | AlertDescription::InsufficientSecurity => (
+        AlertDescription::ProtocolVersion => no_common_version(context),
+        AlertDescription::NoApplicationProtocol => (
             Kind::TlsFailed,
             format!(
-                "{address} found no common ground for TLS (TLS alert {alert:?}): it must offer TLS 1.2 or 1.3 with \
-                 modern ciphers"
+                "{address} speaks none of the protocols in `alpn` of [uplink] (TLS alert no_application_protocol): give what \
+                 the broker's documentation asks for, or leave `alpn` out"
+            ),
+        ),
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => (
+            Kind::TlsFailed,
+            format!(
+                "{address} found no common ground for TLS (TLS alert {alert:?}): it must offer TLS 1.3 \
+                 (or 1.2, if `tls_min` in [uplink] is \"1.2\") with modern ciphers"
             ),
         ),
         AlertDescription::UnrecognisedName => (

@@ -3,11 +3,7 @@
 use super::*;
 
 fn said(failure: &Failure, connected: bool) -> Reason {
-    let files = Files {
-        ca: "tls/ca.pem".into(),
-        cert: "tls/device.pem".into(),
-        key: "tls/device.key".into(),
-    };
+    let files = Files::new("tls/ca.pem", "tls/device.pem", "tls/device.key");
     explain(
         failure,
         &Context {
@@ -79,6 +75,26 @@ fn the_brokers_opinion_of_the_certificate() {
     );
     check(AlertDescription::AccessDenied, "access_denied");
     check(AlertDescription::BadCertificate, "the broker's log");
+}
+
+#[test]
+fn no_common_ground_for_tls() {
+    let alert = |alert| Failure::Tls(rustls::Error::AlertReceived(alert));
+    check(
+        alert(AlertDescription::ProtocolVersion),
+        Kind::TlsVersion,
+        &["does not speak TLS 1.3", "`tls_min = \"1.2\"`"],
+    );
+    check(
+        alert(AlertDescription::NoApplicationProtocol),
+        Kind::TlsFailed,
+        &["`alpn`", "no_application_protocol"],
+    );
+    check(
+        alert(AlertDescription::HandshakeFailure),
+        Kind::TlsFailed,
+        &["no common ground"],
+    );
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! is given back as acknowledged on its own PUBACK and never before.
 //!
 //! # Layout
-//! - [`address`] and [`tls`]: what the settings say, checked
+//! - [`address`] and [`tls`]: what the settings say, checked; `pem`: the files they name;
+//!   [`expiry`]: how long those are good for; [`profile`]: what well-known brokers take
 //! - [`wire`]: a record as a PUBLISH packet
 //! - `session`: the pure state machine that pairs packets, records and acknowledgements
 //! - `courier`: what goes from the backlog to a client, and back, once a connection stands; pure, too
@@ -13,8 +14,11 @@
 
 pub mod address;
 mod courier;
+pub mod expiry;
 mod explain;
 mod mqtt;
+mod pem;
+pub mod profile;
 pub mod reason;
 mod session;
 pub mod status;
@@ -39,6 +43,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::UnixTime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -138,11 +143,18 @@ impl Uplink {
     ) -> Uplink {
         let (reporter, status) = status::Reporter::new(clock.clone());
         let (stop, stopped) = oneshot::channel();
+        let expiry = expiry::watch(settings.files.clone(), UnixTime::now);
         let worker = mqtt::Worker::new(settings, timing, backlog, clock, reporter);
+        let task = async move {
+            tokio::select! {
+                () = worker.run(stopped) => {}
+                never = expiry => match never {},
+            }
+        };
         Uplink {
             status,
             stop,
-            task: tokio::spawn(worker.run(stopped)),
+            task: tokio::spawn(task),
         }
     }
 

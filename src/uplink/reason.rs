@@ -25,8 +25,10 @@ pub enum Kind {
     NoCertificate,
     BadCertificate,
     NoKey,
+    KeyExposed,
     BadKey,
     KeyMismatch,
+    BadRevocationList,
     OwnCertificateExpired,
     OwnCertificateNotYetValid,
     // The way to the broker.
@@ -39,6 +41,8 @@ pub enum Kind {
     BrokerCertificateExpired,
     BrokerCertificateNotYetValid,
     BrokerWrongName,
+    BrokerCertificateRevoked,
+    BrokerRevocationUnknown,
     BrokerBadCertificate,
     // The broker's opinion of us.
     OurCertificateRefused,
@@ -47,6 +51,7 @@ pub enum Kind {
     BrokerUnavailable,
     ProtocolRefused,
     // An answer that makes no sense.
+    TlsVersion,
     TlsFailed,
     ProtocolError,
     // A connection that ended.

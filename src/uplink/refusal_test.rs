@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 
 use super::test_backlog::TestBacklog;
 use super::test_broker::{Acks, GOOD, Script, TestBroker, Tls};
 use super::test_pki::{Authority, Identity, VALID};
-use super::test_world::{World, assert_said, down, soon, start, up};
+use super::test_world::{World, assert_said, down, gets_through, soon, start, up};
 use super::timing::Timing;
+use super::tls::{Ca, TlsVersion};
 use super::{Kind, Settings, Uplink, parse_url};
 use crate::runtime::clock::Clock;
 
@@ -98,7 +100,8 @@ async fn the_broker_may_refuse_us() {
             version,
             ..world.tls()
         };
-        let reason = world.refusal(&tls, GOOD).await;
+        let old = |settings: &mut Settings| settings.files.options.min_version = TlsVersion::V1_2;
+        let reason = world.refusal_with(&tls, GOOD, old).await;
         assert_said(
             &reason,
             Kind::OurCertificateRefused,
@@ -120,6 +123,122 @@ async fn the_broker_may_refuse_us() {
     assert_said(&reason, Kind::ClientIdRefused, &["`press-7`"]);
     let reason = world.refusal(&world.tls(), refused(77)).await;
     assert_said(&reason, Kind::ProtocolError, &["77"]);
+}
+
+#[tokio::test]
+async fn tls_1_2_is_spoken_only_where_the_settings_allow_it() {
+    let world = World::new();
+    let old = Tls {
+        version: &TLS12,
+        ..world.tls()
+    };
+    assert_said(
+        &world.refusal(&old, GOOD).await,
+        Kind::TlsVersion,
+        &["does not speak TLS 1.3", "`tls_min = \"1.2\"` in [uplink]"],
+    );
+    let allow = |settings: &mut Settings| settings.files.options.min_version = TlsVersion::V1_2;
+    gets_through(&world, &old, allow).await;
+    gets_through(&world, &world.tls(), allow).await;
+}
+
+#[tokio::test]
+async fn the_name_that_is_checked_can_be_another_than_that_of_the_host() {
+    let world = World::new();
+    let broker = world.ca.issue(&["broker.example"], VALID);
+    let tls = Tls {
+        identity: &broker,
+        ..world.tls()
+    };
+    let named = |name: &'static str| {
+        move |settings: &mut Settings| {
+            settings.files.options.server_name = Some(ServerName::try_from(name).unwrap());
+        }
+    };
+    gets_through(&world, &tls, named("broker.example")).await;
+    let reason = world.refusal_with(&tls, GOOD, named("other.example")).await;
+    assert_said(
+        &reason,
+        Kind::BrokerWrongName,
+        &[
+            "not for `other.example` but for broker.example:",
+            "`server_name`",
+        ],
+    );
+    // It takes the place of the host's name, and does not stand beside it.
+    let reason = world
+        .refusal_with(&world.tls(), GOOD, named("broker.example"))
+        .await;
+    assert_said(&reason, Kind::BrokerWrongName, &["but for localhost:"]);
+}
+
+#[tokio::test]
+async fn a_private_ca_is_no_public_one() {
+    let world = World::new();
+    let system = |settings: &mut Settings| settings.files.ca = Ca::System;
+    let reason = world.refusal_with(&world.tls(), GOOD, system).await;
+    // A machine without any says that instead.
+    let without_any = !Ca::System.path().exists();
+    if without_any {
+        assert_said(&reason, Kind::FileMissing, &["ca-certificates"]);
+    } else {
+        assert_said(
+            &reason,
+            Kind::BrokerUnknownCa,
+            &["an authority that the system trusts"],
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_broker_whose_certificate_was_revoked() {
+    let world = World::new();
+    let (revoked, good) = (
+        world.ca.issue(&["localhost"], VALID),
+        world.ca.issue(&["localhost"], VALID),
+    );
+    let path = world.dir.path().join("revoked.pem");
+    let with_list = |list: String| {
+        let path = path.clone();
+        move |settings: &mut Settings| {
+            std::fs::write(&path, &list).unwrap();
+            settings.files.crl = Some(path.clone());
+        }
+    };
+    let broker = |identity| Tls {
+        identity,
+        ..world.tls()
+    };
+    let list = world.ca.revoke(&[&revoked], 2090);
+    let reason = world
+        .refusal_with(&broker(&revoked), GOOD, with_list(list.clone()))
+        .await;
+    assert_said(
+        &reason,
+        Kind::BrokerCertificateRevoked,
+        &["was revoked by the authority"],
+    );
+    gets_through(&world, &broker(&good), with_list(list)).await;
+    gets_through(&world, &broker(&revoked), |_| {}).await;
+
+    let of_another = Authority::new("another CA").revoke(&[], 2090);
+    let reason = world
+        .refusal_with(&broker(&good), GOOD, with_list(of_another))
+        .await;
+    assert_said(
+        &reason,
+        Kind::BrokerRevocationUnknown,
+        &["nothing in", "revoked.pem says whether"],
+    );
+    let old = world.ca.revoke(&[], 2021);
+    let reason = world
+        .refusal_with(&broker(&good), GOOD, with_list(old))
+        .await;
+    assert_said(
+        &reason,
+        Kind::BadRevocationList,
+        &["was to be replaced by 2021-01-01T00:00:00", "CN=test CA"],
+    );
 }
 
 #[tokio::test]
@@ -181,6 +300,37 @@ async fn files_put_right_bring_the_link_up_by_themselves() {
     soon(uplink.stop()).await;
 }
 
+/// As after a start without a clock: the certificates lie in the future until it is set. Here time comes to them instead.
+#[tokio::test]
+async fn certificates_that_become_valid_bring_the_link_up_by_themselves() {
+    const SECONDS: u64 = 3;
+    let check = async |is_ours: bool, kind: Kind| {
+        let mut world = World::new();
+        let name = if is_ours { "press-7" } else { "localhost" };
+        let future = world.ca.issue_in(&[name], SECONDS);
+        let broker_has = world.ca.issue(&["localhost"], VALID);
+        let broker_has = if is_ours {
+            world.device = future;
+            broker_has
+        } else {
+            future
+        };
+        let tls = Tls {
+            identity: &broker_has,
+            ..world.tls()
+        };
+        let broker = TestBroker::start(&tls, &[GOOD]).await;
+        let backlog = TestBacklog::new(|_| {});
+        backlog.push(1, "plant", "1");
+        let uplink = start(world.settings(broker.port), &backlog);
+        assert_said(&soon(down(&uplink)).await, kind, &["is the clock right?"]);
+        soon(backlog.emptied()).await;
+        soon(uplink.stop()).await;
+    };
+    check(true, Kind::OwnCertificateNotYetValid).await;
+    check(false, Kind::BrokerCertificateNotYetValid).await;
+}
+
 /// The back-off may be half a minute; whoever has just put a new certificate there does not wait for it.
 #[tokio::test]
 async fn new_files_end_the_back_off() {
@@ -188,7 +338,7 @@ async fn new_files_end_the_back_off() {
     let broker = TestBroker::start(&world.tls(), &[GOOD]).await;
     let settings = world.settings(broker.port);
     let foreign = Authority::new("foreign CA");
-    std::fs::write(&settings.files.ca, &foreign.pem).unwrap();
+    std::fs::write(settings.files.ca.path(), &foreign.pem).unwrap();
     let timing = Timing {
         backoff_min: Duration::from_secs(3_600),
         backoff_max: Duration::from_secs(3_600),
@@ -198,7 +348,7 @@ async fn new_files_end_the_back_off() {
     let backlog = TestBacklog::new(|_| {});
     let uplink = Uplink::start_with(settings.clone(), backlog, Clock::start(), timing);
     assert_said(&soon(down(&uplink)).await, Kind::BrokerUnknownCa, &[]);
-    std::fs::write(&settings.files.ca, &world.ca.pem).unwrap();
+    std::fs::write(settings.files.ca.path(), &world.ca.pem).unwrap();
     soon(up(&uplink)).await;
     soon(uplink.stop()).await;
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::test_backlog::TestBacklog;
-use super::test_broker::{Script, TestBroker, Tls};
+use super::test_broker::{GOOD, Script, TestBroker, Tls};
 use super::test_pki::{Authority, Identity, VALID, write_files};
 use super::timing::Timing;
 use super::{Kind, LinkState, Reason, Settings, Status, Uplink, parse_url};
@@ -49,12 +49,34 @@ impl World {
 
     /// Why an uplink does not get through to such a broker.
     pub(super) async fn refusal(&self, tls: &Tls<'_>, script: Script) -> Reason {
+        self.refusal_with(tls, script, |_| {}).await
+    }
+
+    /// The same, with settings that are changed.
+    pub(super) async fn refusal_with(
+        &self,
+        tls: &Tls<'_>,
+        script: Script,
+        change: impl Fn(&mut Settings),
+    ) -> Reason {
         let broker = TestBroker::start(tls, &[script]).await;
-        let uplink = start(self.settings(broker.port), &TestBacklog::new(|_| {}));
+        let mut settings = self.settings(broker.port);
+        change(&mut settings);
+        let uplink = start(settings, &TestBacklog::new(|_| {}));
         let reason = soon(down(&uplink)).await;
         soon(uplink.stop()).await;
         reason
     }
+}
+
+/// An uplink with these settings gets through to such a broker.
+pub(super) async fn gets_through(world: &World, tls: &Tls<'_>, change: impl Fn(&mut Settings)) {
+    let broker = TestBroker::start(tls, &[GOOD]).await;
+    let mut settings = world.settings(broker.port);
+    change(&mut settings);
+    let uplink = start(settings, &TestBacklog::new(|_| {}));
+    soon(up(&uplink)).await;
+    soon(uplink.stop()).await;
 }
 
 pub(super) fn start(settings: Settings, backlog: &TestBacklog) -> Uplink {

@@ -1,7 +1,8 @@
-//! Turns the uplink's three PEM files into a TLS client configuration, or says in words why that does not go.
+//! Turns the uplink's PEM files into a TLS client configuration, or says in words why that does not go.
 //!
-//! Only the given CA is trusted, never the system's; TLS 1.2 and 1.3. The device's own certificate need not be signed
-//! by that CA: it is the broker who judges it.
+//! What the broker's certificate must chain to is the given CA and nothing else, unless the settings say that the authorities
+//! of the operating system count (`ca = "system"`). TLS 1.3, and 1.2 only where the settings allow it. The device's own
+//! certificate need not be signed by that CA: it is the broker who judges it.
 //!
 //! The one exception to `runtime/clock.rs`: the broker's certificate is judged by the system's clock, which rustls reads
 //! itself (`DefaultTimeProvider`). So the `now` that comes in here for the device's own certificate is read from there too,
@@ -11,257 +12,250 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use x509_parser::parse_x509_certificate;
 
-use super::reason::{Date, Kind};
+use super::pem::{bad_certificate, read_certificates, read_key, read_revocation_lists};
+use super::reason::Date;
 
-/// Where the certificates are, in PEM.
+pub use super::pem::{LoadError, Role};
+
+/// Where operating systems keep the authorities they trust, in one PEM file: Debian and Raspberry Pi OS (and most others),
+/// Fedora, Alpine.
+const SYSTEM_BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// Where the certificates are, in PEM, and how they are to be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// What the broker's certificate must chain to; one or several CA certificates.
-    pub ca: PathBuf,
+    /// What the broker's certificate must chain to.
+    pub ca: Ca,
     /// This device's certificate, followed by its intermediates, if any.
     pub cert: PathBuf,
-    /// The private key of `cert`, without a passphrase.
+    /// The private key of `cert`, without a passphrase, and its owner's alone.
     pub key: PathBuf,
+    /// What the broker's authorities have revoked: one list for each authority in the chain of its certificate.
+    pub crl: Option<PathBuf>,
+    pub options: Options,
 }
 
-/// Which of the files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Ca,
-    Cert,
-    Key,
+/// The authorities whom the broker's certificate must come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ca {
+    /// One or several CA certificates in a file.
+    File(PathBuf),
+    /// Those that the operating system trusts, for brokers with a public certificate.
+    System,
 }
 
-/// Why the files give no TLS configuration. Each message names the file and what to do; the files are looked at again
-/// by themselves.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error("{role} {} does not exist: put it there, or correct `{}` in [uplink]", .path.display(), .role.key())]
-    Missing { role: Role, path: PathBuf },
-    #[error(
-        "{role} {} may not be read by the user Tidegate runs as: correct its owner or its mode (chown, chmod), \
-         and those of its directories", .path.display()
-    )]
-    Forbidden { role: Role, path: PathBuf },
-    #[error("{role} {} cannot be read ({error}): check the file and the disk", .path.display())]
-    Unreadable {
-        role: Role,
-        path: PathBuf,
-        error: io::Error,
-    },
-    #[error(
-        "{role} {} is not PEM, the text form that starts with -----BEGIN: convert it, for DER with \
-         `openssl {} -inform der -in .. -out ..`", .path.display(), .role.openssl()
-    )]
-    NotPem { role: Role, path: PathBuf },
-    #[error("{role} {} is damaged PEM ({detail}): copy it here again", .path.display())]
-    Damaged {
-        role: Role,
-        path: PathBuf,
-        detail: String,
-    },
-    #[error("{role} {} has no certificate in it (no BEGIN CERTIFICATE): is it another file by mistake?", .path.display())]
-    NoCertificate { role: Role, path: PathBuf },
-    #[error("{role} {} has a certificate in it that cannot be understood: issue it again", .path.display())]
-    BadCertificate { role: Role, path: PathBuf },
-    #[error("the key {} has no private key in it (no BEGIN PRIVATE KEY): is it another file by mistake?", .path.display())]
-    NoKey { path: PathBuf },
-    #[error(
-        "the key {} is locked with a passphrase, and nobody is here to type it: store it without one \
-         (`openssl pkey -in .. -out ..`) and readable by Tidegate alone", .path.display()
-    )]
-    LockedKey { path: PathBuf },
-    #[error(
-        "the key {} is of a kind that is not supported: use ECDSA (P-256, P-384), Ed25519 or RSA from 2048 bits", 
-        .path.display()
-    )]
-    BadKey { path: PathBuf },
-    #[error(
-        "the key {} does not belong to the certificate {}: one of them is from another device, or of another date", 
-        .key.display(), .cert.display()
-    )]
-    Mismatch { cert: PathBuf, key: PathBuf },
-    #[error(
-        "this device's certificate {} expired at {not_after}, and the device's clock says {now}: put a new certificate \
-         and its key there", .path.display()
-    )]
-    Expired {
-        path: PathBuf,
-        not_after: Date,
-        now: Date,
-    },
-    #[error(
-        "this device's certificate {} is valid from {not_before} only, and the device's clock says {now}: is the \
-         clock right? A Pi has no battery for it and needs the network's time", .path.display()
-    )]
-    NotYetValid {
-        path: PathBuf,
-        not_before: Date,
-        now: Date,
-    },
+/// How TLS is spoken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    pub min_version: TlsVersion,
+    /// The protocols that are offered in the handshake (ALPN, RFC 7301), the first one preferred. None: nothing is offered.
+    pub alpn: Vec<String>,
+    /// The name that the broker's certificate must have, if it is not the host of the URL.
+    pub server_name: Option<ServerName<'static>>,
 }
 
-impl Role {
-    /// Its key in `[uplink]`.
-    fn key(self) -> &'static str {
-        match self {
-            Role::Ca => "ca",
-            Role::Cert => "cert",
-            Role::Key => "key",
-        }
-    }
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    #[serde(rename = "1.2")]
+    V1_2,
+    #[default]
+    #[serde(rename = "1.3")]
+    V1_3,
+}
 
-    /// The command of openssl that converts it.
-    fn openssl(self) -> &'static str {
-        match self {
-            Role::Ca | Role::Cert => "x509",
-            Role::Key => "pkey",
+impl Files {
+    /// With a private CA, without revocation lists, and TLS as it is by default.
+    pub fn new(ca: impl Into<PathBuf>, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Files {
+        Files {
+            ca: Ca::File(ca.into()),
+            cert: cert.into(),
+            key: key.into(),
+            crl: None,
+            options: Options::default(),
         }
     }
 }
 
-impl fmt::Display for Role {
+impl Ca {
+    /// The file the authorities are in.
+    pub fn path(&self) -> &Path {
+        match self {
+            Ca::File(path) => path,
+            Ca::System => {
+                let there = SYSTEM_BUNDLES.iter().find(|path| Path::new(path).exists());
+                Path::new(there.unwrap_or(&SYSTEM_BUNDLES[0]))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Ca {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Ca => "the CA file",
-            Role::Cert => "the certificate",
-            Role::Key => "the key",
-        })
-    }
-}
-
-impl LoadError {
-    pub(super) fn kind(&self) -> Kind {
         match self {
-            LoadError::Missing { .. } => Kind::FileMissing,
-            LoadError::Forbidden { .. } | LoadError::Unreadable { .. } => Kind::FileUnreadable,
-            LoadError::NotPem { .. } | LoadError::Damaged { .. } => Kind::NotPem,
-            LoadError::NoCertificate { .. } => Kind::NoCertificate,
-            LoadError::BadCertificate { .. } => Kind::BadCertificate,
-            LoadError::NoKey { .. } => Kind::NoKey,
-            LoadError::LockedKey { .. } | LoadError::BadKey { .. } => Kind::BadKey,
-            LoadError::Mismatch { .. } => Kind::KeyMismatch,
-            LoadError::Expired { .. } => Kind::OwnCertificateExpired,
-            LoadError::NotYetValid { .. } => Kind::OwnCertificateNotYetValid,
+            Ca::File(path) => write!(f, "the CA in {}", path.display()),
+            Ca::System => write!(
+                f,
+                "an authority that the system trusts ({})",
+                self.path().display()
+            ),
         }
     }
 }
 
-/// Reads and checks the three files. `now` is the time by which the device's own certificate is judged.
+impl TlsVersion {
+    /// This version and those after it.
+    fn and_later(self) -> &'static [&'static SupportedProtocolVersion] {
+        static FROM_1_2: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        static FROM_1_3: [&SupportedProtocolVersion; 1] = [&TLS13];
+        match self {
+            TlsVersion::V1_2 => &FROM_1_2,
+            TlsVersion::V1_3 => &FROM_1_3,
+        }
+    }
+}
+
+/// Reads and checks the files. `now` is the time by which the device's own certificate is judged.
 pub fn load(files: &Files, now: UnixTime) -> Result<ClientConfig, LoadError> {
     let provider = Arc::new(ring::default_provider());
-    let roots = read_roots(&files.ca)?;
+    let verifier = verifier(files, now, &provider)?;
     let chain = read_certificates(Role::Cert, &files.cert)?;
     let key = read_key(&files.key)?;
     check_validity(&chain[0], &files.cert, now)?;
     let certified = certified_key(files, chain, key, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .with_protocol_versions(files.options.min_version.and_later())
         .expect("ring has cipher suites for TLS 1.3 and 1.2");
-    let mut config = builder
-        .with_root_certificates(roots)
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    let builder = match files.options.server_name.clone() {
+        None => builder.with_webpki_verifier(verifier),
+        Some(name) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Named { name, verifier })),
+    };
+    let mut config = builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    let protocols = files.options.alpn.iter();
+    config.alpn_protocols = protocols.map(|name| name.as_bytes().to_vec()).collect();
     // A resumed session skips the check of the certificates, in both directions.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-fn read_roots(path: &Path) -> Result<RootCertStore, LoadError> {
+/// What judges the broker's certificate: the authorities, and their revocation lists where some are given. Then the whole chain
+/// must be covered by lists, and by current ones.
+fn verifier(
+    files: &Files,
+    now: UnixTime,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, LoadError> {
+    let roots = Arc::new(read_roots(&files.ca)?);
+    let mut builder = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
+    if let Some(path) = &files.crl {
+        let lists = read_revocation_lists(path, now)?;
+        builder = builder
+            .with_crls(lists.into_iter().map(|list| list.der))
+            .enforce_revocation_expiration();
+    }
+    builder.build().map_err(|error| match &files.crl {
+        Some(path) => LoadError::BadCrl {
+            path: path.clone(),
+            error: error.to_string(),
+        },
+        None => LoadError::BadCertificate {
+            role: Role::Ca,
+            path: files.ca.path().to_owned(),
+        },
+    })
+}
+
+fn read_roots(ca: &Ca) -> Result<RootCertStore, LoadError> {
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(Role::Ca, path)? {
-        roots
-            .add(certificate)
-            .map_err(|_| LoadError::BadCertificate {
-                role: Role::Ca,
-                path: path.to_owned(),
-            })?;
+    let path = ca.path();
+    let certificates = read_certificates(Role::Ca, path).map_err(|error| match (ca, error) {
+        (Ca::System, LoadError::Missing { path, .. }) => LoadError::NoSystemCa { path },
+        (_, error) => error,
+    })?;
+    let bad = || LoadError::BadCertificate {
+        role: Role::Ca,
+        path: path.to_owned(),
+    };
+    match ca {
+        Ca::File(_) => {
+            for certificate in certificates {
+                roots.add(certificate).map_err(|_| bad())?;
+            }
+        }
+        // Nobody here has chosen them, so one that is odd does not spoil the others.
+        Ca::System => {
+            if roots.add_parsable_certificates(certificates).0 == 0 {
+                return Err(bad());
+            }
+        }
     }
     Ok(roots)
 }
 
-/// The certificates in a file, of which there is at least one.
-fn read_certificates(role: Role, path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
-    let text = read(role, path)?;
-    let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-    match found {
-        Ok(certificates) if certificates.is_empty() => Err(LoadError::NoCertificate {
-            role,
-            path: path.to_owned(),
-        }),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(damaged(role, path, &error)),
+/// Judges the broker's certificate by another name than that of the host it was reached at.
+#[derive(Debug)]
+struct Named {
+    name: ServerName<'static>,
+    verifier: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let name = &self.name;
+        self.verifier
+            .verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
     }
-}
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, LoadError> {
-    let text = read(Role::Key, path)?;
-    let path = || path.to_owned();
-    match PrivateKeyDer::from_pem_slice(&text) {
-        Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) if contains(&text, b"ENCRYPTED") => {
-            Err(LoadError::LockedKey { path: path() })
-        }
-        Err(pem::Error::NoItemsFound) => Err(LoadError::NoKey { path: path() }),
-        // An encrypted key of the old form carries headers, which are no base64.
-        Err(_) if contains(&text, b"ENCRYPTED") => Err(LoadError::LockedKey { path: path() }),
-        Err(error) => Err(damaged(Role::Key, &path(), &error)),
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, signed)
     }
-}
 
-fn read(role: Role, path: &Path) -> Result<Vec<u8>, LoadError> {
-    let owned = || path.to_owned();
-    let text = fs::read(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => LoadError::Missing {
-            role,
-            path: owned(),
-        },
-        io::ErrorKind::PermissionDenied => LoadError::Forbidden {
-            role,
-            path: owned(),
-        },
-        _ => LoadError::Unreadable {
-            role,
-            path: owned(),
-            error,
-        },
-    })?;
-    if contains(&text, b"-----BEGIN ") {
-        Ok(text)
-    } else {
-        Err(LoadError::NotPem {
-            role,
-            path: owned(),
-        })
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, signed)
     }
-}
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
-}
-
-fn damaged(role: Role, path: &Path, error: &pem::Error) -> LoadError {
-    let detail = match error {
-        pem::Error::MissingSectionEnd { .. } => "it ends before its END line".to_owned(),
-        pem::Error::Base64Decode(_) => "what stands between BEGIN and END is no base64".to_owned(),
-        other => other.to_string(),
-    };
-    LoadError::Damaged {
-        role,
-        path: path.to_owned(),
-        detail,
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
     }
 }
 
@@ -321,16 +315,9 @@ fn certified_key(
     Ok(CertifiedKey::new(chain, key))
 }
 
-fn bad_certificate(path: &Path) -> LoadError {
-    LoadError::BadCertificate {
-        role: Role::Cert,
-        path: path.to_owned(),
-    }
-}
-
 /// What tells one version of the files from the next, without reading them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamps([Option<Stamp>; 3]);
+pub(super) struct Stamps([Option<Stamp>; 4]);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -343,8 +330,14 @@ struct Stamp {
 
 impl Files {
     pub(super) fn stamps(&self) -> Stamps {
-        Stamps([&self.ca, &self.cert, &self.key].map(|path| {
-            fs::metadata(path).ok().map(|meta| Stamp {
+        let paths = [
+            Some(self.ca.path()),
+            Some(&self.cert),
+            Some(&self.key),
+            self.crl.as_deref(),
+        ];
+        Stamps(paths.map(|path| {
+            fs::metadata(path?).ok().map(|meta| Stamp {
                 inode: meta.ino(),
                 len: meta.len(),
                 modified: (meta.mtime(), meta.mtime_nsec()),

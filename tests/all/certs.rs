@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 
 use tidegate::broker::{Broker, PemSource, Settings};
-use tidegate::certs::Overwrite;
+use tidegate::certs::{Overwrite, Validity};
 
 use crate::support::cable::own_address;
-use crate::support::plant::{TICK, contents, expired};
+use crate::support::plant::{TICK, contents, expired, now};
 use crate::support::process::Output;
 use crate::support::{Cable, Ended, Plant, Running, Witness, tidegate};
 
@@ -35,6 +35,7 @@ fn what_certs_new_makes_brings_a_device_up() {
         ca: file("ca.pem"),
         cert: file("server.pem"),
         key: file("server.key"),
+        crl: None,
         max_connections: 10,
     })
     .unwrap();
@@ -98,6 +99,17 @@ fn show_tells_good_from_expired_and_from_what_is_no_certificate() {
         "{good:#?}"
     );
 
+    let soon = Validity::days(now(), 29);
+    let soon = plant.ca.issue_device("soon", soon).unwrap();
+    soon.write(&plant.tls(), Overwrite::Never).unwrap();
+    let soon = show("soon.pem");
+    soon.assert_code(0);
+    assert!(
+        soon.stdout.contains("29 days left; RENEW IT NOW")
+            || soon.stdout.contains("28 days left; RENEW IT NOW"),
+        "{soon:#?}"
+    );
+
     let old = plant.ca.issue_device("old", expired()).unwrap();
     old.write(&plant.tls(), Overwrite::Never).unwrap();
     let bad = show("old.pem");
@@ -109,4 +121,26 @@ fn show_tells_good_from_expired_and_from_what_is_no_certificate() {
         none.assert_code(1);
         assert!(none.stderr.contains(&plant.tls_file(name)), "{none:#?}");
     }
+}
+
+#[test]
+fn show_without_files_shows_those_of_the_settings() {
+    let plant = Plant::ticking();
+    plant.settings("");
+    let shown = Ended::of(plant.command(&["certs", "show"]));
+    shown.assert_code(0);
+    for part in [
+        "press-7.pem: certificate `press-7`",
+        "subject: CN=press-7",
+        "ca.pem: CA `",
+        "days left",
+    ] {
+        assert!(shown.stdout.contains(part), "`{part}` is not in {shown:#?}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let mut command = tidegate(&["certs", "show"]);
+    command.current_dir(empty.path());
+    let none = Ended::of(command);
+    none.assert_code(1);
+    assert!(none.stderr.contains("no usable [uplink]"), "{none:#?}");
 }

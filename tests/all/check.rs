@@ -1,11 +1,16 @@
 //! `tidegate check`: bad flows and the full text that people get for each, in `tests/bad-flows`;
+//! settings that break the limits of brokers, in `tests/bad-brokers`;
 //! `UPDATE_GOLDEN=1 cargo test --test all check` writes the texts anew.
 
 use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use tidegate::certs::{Overwrite, Validity};
+
+use crate::support::plant::{DEVICE, expired, now, valid};
 use crate::support::{Ended, Plant, tidegate};
 
 /// Flow files with mistakes in them; beside each, as `NAME.txt`, what people get for it.
@@ -51,6 +56,52 @@ fn bad_flows_are_said_to_be_bad_as_it_is_written_down() {
         if std::fs::read_to_string(&golden).unwrap_or_default() != ended.stdout {
             writeln!(changed, "==== {}\n{}", golden.display(), ended.stdout).unwrap();
         }
+    }
+    assert!(
+        changed.is_empty(),
+        "these texts have changed; if that is right, run again with UPDATE_GOLDEN=1:\n{changed}"
+    );
+}
+
+/// Settings for each kind of broker that break its limits, with the flow `wide.toml` beside them; what people get for them is in
+/// `NAME.txt`. There are no certificates, so that stands there too.
+#[test]
+fn settings_and_flows_that_break_a_brokers_limits() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad-brokers");
+    let mut changed = String::new();
+    for profile in [
+        "mosquitto",
+        "emqx",
+        "hivemq",
+        "aws-iot-core",
+        "azure-event-grid",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = std::fs::read_to_string(cases.join(format!("{profile}.toml"))).unwrap();
+        assert!(settings.contains(&format!("profile = \"{profile}\"")));
+        std::fs::write(directory.path().join("tidegate.toml"), &settings).unwrap();
+        std::fs::create_dir(directory.path().join("flows")).unwrap();
+        std::fs::copy(
+            cases.join("wide.toml"),
+            directory.path().join("flows/wide.toml"),
+        )
+        .unwrap();
+        let ended = check(directory.path(), &[]);
+        assert_eq!(ended.stderr, "", "{profile}");
+        assert!(matches!(ended.code, Some(0 | 1)), "{ended:#?}");
+        let golden = cases.join(format!("{profile}.txt"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &ended.stdout).unwrap();
+        }
+        if std::fs::read_to_string(&golden).unwrap_or_default() != ended.stdout {
+            writeln!(changed, "==== {}\n{}", golden.display(), ended.stdout).unwrap();
+        }
+        // The same settings without the profile have nothing to say of the broker.
+        let without = settings.replace(&format!("profile = \"{profile}\""), "");
+        std::fs::write(directory.path().join("tidegate.toml"), without).unwrap();
+        let ended = check(directory.path(), &[]);
+        ended.assert_code(0);
+        assert!(!ended.stdout.contains(" takes "), "{ended:#?}");
     }
     assert!(
         changed.is_empty(),
@@ -118,6 +169,65 @@ fn a_variable_of_the_environment_that_no_flow_has_is_told() {
             .stderr
             .contains("TIDEGATE_VAR_wram is set, but no flow has"),
         "{ended:#?}"
+    );
+}
+
+/// Each of the plant's files in turn is made bad, and made good again.
+#[test]
+fn certificates_are_judged_as_the_uplink_would() {
+    let plant = Plant::ticking();
+    plant.settings("");
+    let check = |expected_code: i32, parts: &[&str]| {
+        let ended = Ended::of(plant.command(&["check"]));
+        ended.assert_code(expected_code);
+        for part in parts {
+            assert!(ended.stdout.contains(part), "`{part}` is not in {ended:#?}");
+        }
+    };
+    let issue = |validity: Validity| {
+        let device = plant.ca.issue_device(DEVICE, validity).unwrap();
+        device.write(&plant.tls(), Overwrite::Force).unwrap();
+    };
+    check(0, &["1 flow: 0 errors, 0 warnings"]);
+    issue(Validity::days(now(), 29));
+    check(
+        0,
+        &[
+            "warning: the certificate",
+            "`press-7`) ends at",
+            "tidegate.toml:",
+            "1 warning",
+        ],
+    );
+    issue(Validity::days(now(), 31));
+    check(0, &["0 warnings"]);
+    issue(expired());
+    check(
+        1,
+        &[
+            "error: the uplink would not work: this device's certificate",
+            "expired at",
+        ],
+    );
+    issue(valid());
+    let key = plant.tls_file("press-7.key");
+    let chmod = |mode| {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(0o644);
+    check(
+        1,
+        &["error: the uplink would not work: the key", "chmod 600"],
+    );
+    chmod(0o600);
+    std::fs::remove_file(&key).unwrap();
+    // It may be on the device only.
+    check(
+        0,
+        &[
+            "warning: the uplink would not work: the key",
+            "does not exist",
+        ],
     );
 }
 

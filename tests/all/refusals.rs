@@ -1,6 +1,8 @@
 //! Who refuses whom: the log says why in words, records are kept, and once it is put right they are delivered, without a
 //! restart.
 
+use std::os::unix::fs::PermissionsExt;
+
 use tidegate::broker::Broker;
 use tidegate::certs::{DevelopmentCa, Overwrite};
 
@@ -88,6 +90,27 @@ fn a_key_of_another_certificate() {
             )]
         },
         renew,
+    );
+}
+
+#[test]
+fn a_key_that_others_may_read() {
+    let chmod = |plant: &Plant, mode| {
+        let key = plant.tls_file("press-7.key");
+        std::fs::set_permissions(key, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    check(
+        |plant| {
+            chmod(plant, 0o640);
+            None
+        },
+        |plant| {
+            vec![format!(
+                "the key {} is open to others than its owner (mode 0640)",
+                plant.tls_file("press-7.key")
+            )]
+        },
+        |plant| chmod(plant, 0o600),
     );
 }
 

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Client, SOON, Site, client_tls, now, settings, until, valid};
+use super::{Client, SOON, Site, client_tls, now, revoke, settings, until, valid};
 use crate::broker::{Broker, PemSource, Settings};
 use crate::certs::{DevelopmentCa, Validity};
 use crate::message::Timestamp;
@@ -54,6 +54,75 @@ async fn a_certificate_out_of_its_time_is_refused() {
         site.refused(reason, 1).await;
         site.serves().await;
     }
+}
+
+/// A broker with this revocation list.
+fn with_list(ca: DevelopmentCa, list: PemSource) -> Site {
+    let broker = Broker::start(Settings {
+        crl: Some(list),
+        ..settings(&ca, 10)
+    });
+    Site {
+        broker: broker.unwrap(),
+        ca,
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_and_others_are_let_in() {
+    let ca = DevelopmentCa::create(now()).unwrap();
+    let (thief, good) = (
+        ca.issue_device("press-7", valid()).unwrap(),
+        ca.issue_device("press-7", valid()).unwrap(),
+    );
+    let list = revoke(&ca, &[&thief], 7);
+    let site = with_list(ca, PemSource::Text(list));
+    let options = site.options("press-7", &thief);
+    assert!(Client::new(options).connect().await.is_err());
+    site.refused("certificate_revoked", 1).await;
+    let options = site.options("press-7", &good);
+    Client::new(options).connect().await.unwrap();
+    site.serves().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_no_list_covers_is_refused() {
+    let other = DevelopmentCa::create(now()).unwrap();
+    let ca = DevelopmentCa::create(now()).unwrap();
+    let site = with_list(ca, PemSource::Text(revoke(&other, &[], 7)));
+    assert!(site.client("press-7").connect().await.is_err());
+    site.refused("revocation_unknown", 1).await;
+}
+
+#[tokio::test]
+async fn a_list_that_was_replaced_is_taken_up_and_a_bad_one_is_not() {
+    let ca = DevelopmentCa::create(now()).unwrap();
+    let thief = ca.issue_device("press-7", valid()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("revoked.pem");
+    std::fs::write(&path, revoke(&ca, &[], 7)).unwrap();
+    let site = with_list(ca, PemSource::File(path.clone()));
+    let connect = async || {
+        let options = site.options("press-7", &thief);
+        Client::new(options).connect().await.map(drop)
+    };
+    connect().await.unwrap();
+    std::fs::write(&path, revoke(&site.ca, &[&thief], 7)).unwrap();
+    let refused = async {
+        while connect().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(SOON, refused)
+        .await
+        .expect("the new list is taken up");
+    site.refused("certificate_revoked", 1).await;
+    std::fs::write(&path, "nothing").unwrap();
+    // Longer than it is between two looks.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(connect().await.is_err());
+    site.refused("certificate_revoked", 2).await;
+    site.serves().await;
 }
 
 #[tokio::test]

@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Client, SOON, Site, closed, now, raw, raw_with_keep_alive, settings, until, valid};
+use super::{
+    Client, SOON, Site, closed, now, raw, raw_with_keep_alive, revoke, settings, until, valid,
+};
 use crate::broker::{Broker, BrokerError, PemSource, Settings};
 use crate::certs::DevelopmentCa;
 
@@ -221,10 +223,44 @@ fn what_keeps_the_broker_from_starting_is_said_in_words() {
         ["broker.cert", "no certificate"],
     );
     check(&|s| s.key = empty.clone(), ["broker.key", "PEM"]);
+    let list = |source: &PemSource| {
+        let source = source.clone();
+        move |s: &mut Settings| s.crl = Some(source.clone())
+    };
+    check(
+        &list(&missing),
+        ["tls/none.pem (broker.crl)", "check the path"],
+    );
+    check(&list(&empty), ["(broker.crl)", "no revocation list"]);
+    let old = PemSource::Text(revoke(&ca, &[], -1));
+    check(&list(&old), ["(broker.crl)", "was to be replaced by"]);
     let other = ca.issue_device("press-7", valid()).unwrap();
     let key = PemSource::Text(other.key_pem);
     check(
         &|s| s.key = key.clone(),
         ["do not go together", "issued together"],
     );
+}
+
+#[test]
+fn a_key_that_others_may_read_keeps_the_broker_from_starting() {
+    use std::os::unix::fs::PermissionsExt;
+    let ca = DevelopmentCa::create(now()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("broker.key");
+    let mut settings = settings(&ca, 10);
+    let PemSource::Text(key) = &settings.key else {
+        unreachable!("these settings are texts");
+    };
+    std::fs::write(&path, key).unwrap();
+    settings.key = PemSource::File(path.clone());
+    let with_mode = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        Broker::start(settings.clone())
+    };
+    let said = with_mode(0o640).err().unwrap().to_string();
+    for part in ["(broker.key)", "(mode 0640)", "chmod 600", "broker.key`"] {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+    with_mode(0o600).unwrap();
 }

@@ -230,17 +230,18 @@ fn start_broker(ca: &DevelopmentCa, clock: &Clock, directory: &Path) -> Result<B
         ca: PemSource::File(tls.join("ca.pem")),
         cert: PemSource::File(tls.join("server.pem")),
         key: PemSource::File(tls.join("server.key")),
+        crl: None,
         max_connections: 10,
     })?)
 }
 
 async fn start_observer(broker: &Broker, directory: &Path) -> Result<Observer, Failure> {
     let tls = directory.join("tls");
-    let files = uplink::Files {
-        ca: tls.join("ca.pem"),
-        cert: tls.join(format!("{OBSERVER}.pem")),
-        key: tls.join(format!("{OBSERVER}.key")),
-    };
+    let files = uplink::Files::new(
+        tls.join("ca.pem"),
+        tls.join(format!("{OBSERVER}.pem")),
+        tls.join(format!("{OBSERVER}.key")),
+    );
     let config = uplink::tls::load(&files, rustls::pki_types::UnixTime::now())?;
     Observer::start(broker.local_addr(), OBSERVER, config).await
 }

@@ -144,6 +144,7 @@ inputs.22 = {{ kind = "contact", closed_s = 2.0, open_s = 1.0 }}
             ca: PemSource::Text(clients.credentials().certificate_pem.clone()),
             cert: PemSource::Text(server.certificate_pem.clone()),
             key: PemSource::Text(server.key_pem.clone()),
+            crl: None,
             max_connections: 10,
         })
         .unwrap()
@@ -243,7 +244,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// A day from now.
 pub(crate) fn valid() -> Validity {
-    Validity::days(now(), 1)
+    Validity::days(now(), 90)
 }
 
 /// Until yesterday.

@@ -30,11 +30,11 @@ impl Witness {
     /// Connects with the certificate `witness` in `tls_directory`, subscribes to everything, and returns once the broker
     /// has confirmed that.
     pub(crate) fn at(broker: SocketAddr, tls_directory: &Path) -> Witness {
-        let files = Files {
-            ca: tls_directory.join("ca.pem"),
-            cert: tls_directory.join(format!("{WITNESS}.pem")),
-            key: tls_directory.join(format!("{WITNESS}.key")),
-        };
+        let files = Files::new(
+            tls_directory.join("ca.pem"),
+            tls_directory.join(format!("{WITNESS}.pem")),
+            tls_directory.join(format!("{WITNESS}.key")),
+        );
         let tls = tls::load(&files, UnixTime::now()).unwrap();
         let mut options = MqttOptions::new(WITNESS, broker.ip().to_string(), broker.port());
         options.set_keep_alive(Duration::from_secs(60));
