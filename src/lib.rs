@@ -24,6 +24,7 @@
 //! * [`replay`][]: recorded data through a flow
 //! * [`reference`](mod@reference): documentation and JSON Schema of the node types, from their definitions
 //! * [`picture`][]: flows as Mermaid and as SVG
+//! * `simulation`: random lives of all of this under faults, in tests
 //! * [`examples`][]: the flows of `flows/`, in the binary
 //! * [`cli`][]: the commands
 //!
@@ -52,5 +53,7 @@ pub mod reload;
 pub mod replay;
 pub mod runtime;
 pub mod sensors;
+#[cfg(test)]
+mod simulation;
 pub mod state_files;
 pub mod uplink;

@@ -687,4 +687,6 @@ impl Book {
 }
 
 #[cfg(test)]
+mod measured;
+#[cfg(test)]
 mod tests;
