@@ -119,6 +119,7 @@ pub(crate) struct Disk {
     removed: BTreeMap<u32, Generation>,
     epoch: Small,
     marker: Small,
+    flips_epoch: bool,
     dead_letters: usize,
     has_reserve: bool,
     /// How many acknowledgements the outbox was given.
@@ -127,8 +128,9 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(random: Random, generation_size: u64) -> Disk {
+    pub(crate) fn new(mut random: Random, generation_size: u64) -> Disk {
         Disk {
+            flips_epoch: random.one_in(2),
             faults: DiskFaults::default(),
             random,
             generation_size,
@@ -236,7 +238,9 @@ impl Disk {
         if batch.groups.is_empty() {
             return;
         }
-        batch.groups.truncate(1 + self.random.below(batch.groups.len()));
+        batch
+            .groups
+            .truncate(1 + self.random.below(batch.groups.len()));
         if let Some((_, value)) = batch.groups.last_mut() {
             let from = self.random.below(value.len());
             value[from..].fill(0);
@@ -247,7 +251,8 @@ impl Disk {
     pub(crate) fn flip(&mut self) {
         let generations: Vec<u32> = self.generations.keys().copied().collect();
         if generations.is_empty() || self.random.one_in(6) {
-            let is_epoch = self.random.one_in(2);
+            // They back each other up, so it is always the same one of a device.
+            let is_epoch = self.flips_epoch;
             let small = if is_epoch {
                 &mut self.epoch
             } else {
@@ -259,7 +264,6 @@ impl Disk {
             let at = self.random.below(bytes.len());
             bytes[at] ^= 1 << self.random.below(8);
             small.cached.clone_from(&small.durable);
-            // A ledger with a wrong digit is a wrong ledger.
             self.witness.push(DiskWitness::Damage);
             self.hit("flipped byte");
             let what = if is_epoch { "epoch" } else { "marker" };
@@ -425,9 +429,9 @@ impl Disk {
         for batch in &mut generation.batches {
             batch.groups.retain(|(first, value)| {
                 let intact = decode_records(first.epoch, value);
-                let intact = intact.ok().filter(|records| {
-                    records.first().is_some_and(|record| record.id == *first)
-                });
+                let intact = intact
+                    .ok()
+                    .filter(|records| records.first().is_some_and(|record| record.id == *first));
                 found.damaged += u64::from(intact.is_none());
                 if let Some(records) = &intact {
                     taken.insert(*first, super::generations::runs(records));
@@ -641,13 +645,11 @@ impl Beside for SharedDisk {
     }
 
     fn read_marker(&self) -> Option<Marker> {
-        let text = self.text(|disk| &mut disk.marker)?;
-        serde_json::from_str(&text).ok()
+        Marker::from_text(&self.text(|disk| &mut disk.marker)?)
     }
 
     fn write_marker(&self, marker: &Marker) -> io::Result<()> {
-        let text = serde_json::to_vec(marker).expect("numbers always have a JSON form");
-        self.replace(|disk| &mut disk.marker, text)
+        self.replace(|disk| &mut disk.marker, marker.to_text().into_bytes())
     }
 
     fn make_reserve(&self) -> io::Result<()> {
