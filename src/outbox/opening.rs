@@ -64,10 +64,7 @@ fn next_epoch(found: &Found, marker: &Option<Marker>, kept: u64) -> u64 {
         .map(|marker| marker.epoch.max(marker.ledger.epoch));
     let in_snapshot = found.snapshot.iter().map(|snapshot| snapshot.ledger.epoch);
     let known = in_store.chain([kept]).chain(in_marker).chain(in_snapshot);
-    1 + known
-        .filter(|epoch| *epoch < EPOCH_MAX)
-        .max()
-        .unwrap_or(0)
+    1 + known.filter(|epoch| *epoch < EPOCH_MAX).max().unwrap_or(0)
 }
 
 /// The snapshot, with the marker's ledger if that is newer: because the outbox was closed after the last commit, or

@@ -17,6 +17,9 @@ use super::{OpenError, Opening};
 use crate::runtime::clock::Now;
 use crate::uplink::Backlog;
 
+/// What records that were read ahead may take.
+pub(crate) const LOADED_MAX: usize = super::book::measured::LOADED_MAX;
+
 /// How large it may become; smaller than real ones, so that a short life meets the limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
@@ -152,7 +155,8 @@ impl Backlog for SimulatedOutbox {
             state.settlements.push(Settlement::Acknowledged(key.id));
             state.now
         });
-        self.shared.update(|book| book.acknowledge(key.id, now.mono));
+        self.shared
+            .update(|book| book.acknowledge(key.id, now.mono));
     }
 
     fn dead_letter(&self, key: Key, reason: &str) {

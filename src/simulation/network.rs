@@ -13,9 +13,15 @@ use crate::uplink::simulated::Signal;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Travel {
     /// To the broker: message `number` under a packet id.
-    Publish { packet_id: u16, number: usize },
+    Publish {
+        packet_id: u16,
+        number: usize,
+    },
     /// The same, long after the client gave the connection up.
-    LatePublish { packet_id: u16, number: usize },
+    LatePublish {
+        packet_id: u16,
+        number: usize,
+    },
     Ping,
     /// The client is gone.
     Bye,
@@ -98,7 +104,11 @@ impl Network {
     }
 
     fn latency(&mut self) -> Duration {
-        let slowest = if self.is(Kind::SlowNetwork) { 4_000 } else { 40 };
+        let slowest = if self.is(Kind::SlowNetwork) {
+            4_000
+        } else {
+            40
+        };
         Duration::from_millis(self.random.between(1, slowest))
     }
 
@@ -264,15 +274,24 @@ impl Network {
             _ if !connection.broker_is_there => {}
             Travel::Ping => self.answer(number, Signal::PingAnswered(number), now),
             Travel::Bye => connection.broker_is_there = connection.is_late.is_some(),
-            Travel::Publish { packet_id, number: message } => {
+            Travel::Publish {
+                packet_id,
+                number: message,
+            } => {
                 let late = connection.is_late.filter(|_| !connection.client_is_there);
                 let Some(by) = late else {
                     return self.receive(number, packet_id, message, now);
                 };
-                let travel = Travel::LatePublish { packet_id, number: message };
+                let travel = Travel::LatePublish {
+                    packet_id,
+                    number: message,
+                };
                 self.outcomes.push(Outcome::At(now + by, number, travel));
             }
-            Travel::LatePublish { packet_id, number: message } => {
+            Travel::LatePublish {
+                packet_id,
+                number: message,
+            } => {
                 self.receive(number, packet_id, message, now);
             }
             Travel::BrokerActs => self.acknowledge(number, now),
@@ -291,7 +310,8 @@ impl Network {
             return;
         };
         if !connection.client_is_there && connection.is_late.is_some() {
-            self.outcomes.push(Outcome::Hit("late packet of an old connection"));
+            self.outcomes
+                .push(Outcome::Hit("late packet of an old connection"));
         }
         connection.taken.push((packet_id, message));
         if let Some(left) = &mut connection.dies_after {

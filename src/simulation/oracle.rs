@@ -20,8 +20,8 @@ struct Fact {
     /// It is larger than a packet may be.
     is_unsendable: bool,
     is_durable: bool,
-    /// The connection on which the broker has acknowledged it last.
-    acknowledged_on: Option<u32>,
+    /// The connections on which the broker has acknowledged it.
+    acknowledged_on: BTreeSet<u32>,
     /// The outbox was told, in the life of that number.
     settled_in: Option<u32>,
     /// And that was synced.
@@ -147,7 +147,7 @@ impl Oracle {
             appended: now,
             is_unsendable,
             is_durable: false,
-            acknowledged_on: None,
+            acknowledged_on: BTreeSet::new(),
             settled_in: None,
             is_settled_for_good: false,
             sent_on: None,
@@ -190,7 +190,10 @@ impl Oracle {
         let is_twice = fact.sent_on.replace(connection) == Some(connection);
         let fact = fact.clone();
         self.require(fact.text == opened.payload && fact.topic == topic, || {
-            format!("{id:?} was taken in with {:?} and sent with {:?}", fact.text, opened.payload)
+            format!(
+                "{id:?} was taken in with {:?} and sent with {:?}",
+                fact.text, opened.payload
+            )
         });
         self.require(!is_twice, || {
             format!("{id:?} was sent twice on connection {connection}")
@@ -228,7 +231,7 @@ impl Oracle {
 
     /// The broker sends a PUBACK for it.
     pub(super) fn acknowledges(&mut self, connection: u32, number: usize) {
-        self.facts[number].acknowledged_on = Some(connection);
+        self.facts[number].acknowledged_on.insert(connection);
     }
 
     /// The uplink tells the outbox that it has been acknowledged.
@@ -239,9 +242,9 @@ impl Oracle {
         let life = self.life;
         let fact = &mut self.facts[number];
         fact.settled_in = Some(life);
-        let by = fact.acknowledged_on;
+        let is_its_own = fact.acknowledged_on.contains(&connection);
         self.settled.push(number);
-        self.require(by == Some(connection), || {
+        self.require(is_its_own, || {
             format!("{id:?} was deleted on connection {connection} without its own PUBACK")
         });
     }
@@ -274,7 +277,7 @@ impl Oracle {
             .map(|(_, number)| *number)
             .filter(|number| {
                 let fact = &self.facts[*number];
-                !fact.is_durable && fact.settled_in.is_none()
+                !fact.is_durable && fact.settled_in.is_none() && !fact.is_unsendable
             })
             .collect();
         self.lost_with_crashes += lost.len();
@@ -283,14 +286,18 @@ impl Oracle {
             let Fact { id, appended, .. } = self.facts[number];
             let age = now.saturating_sub(appended);
             self.require(age <= within, || {
-                format!("{id:?} was {age:?} old when it was lost with the power, and the disk was well")
+                format!(
+                    "{id:?} was {age:?} old when it was lost with the power, and the disk was well"
+                )
             });
         }
     }
 
     /// All is healed, and nothing waits any more.
     pub(super) fn end(&mut self, ledger: &Ledger) {
-        self.require(ledger.balances(), || format!("the ledger does not add up: {ledger:?}"));
+        self.require(ledger.balances(), || {
+            format!("the ledger does not add up: {ledger:?}")
+        });
         let is_promised = |fact: &&Fact| fact.is_durable || fact.settled_in.is_some();
         let missing: Vec<RecordId> = self
             .facts
@@ -298,21 +305,38 @@ impl Oracle {
             .filter(|fact| is_promised(fact) && !fact.is_unsendable && fact.delivered_on.is_empty())
             .map(|fact| fact.id)
             .collect();
-        let unsendable = self.facts.iter().filter(|fact| fact.is_unsendable && is_promised(fact));
+        let unsendable = self
+            .facts
+            .iter()
+            .filter(|fact| fact.is_unsendable && is_promised(fact));
         let unsendable = unsendable.count() as u64;
         let overflow = ledger.dropped_overflow_disk + ledger.dropped_overflow_memory;
-        let counted = overflow + if self.is_damaged { ledger.dropped_damaged } else { 0 };
+        let counted = overflow
+            + if self.is_damaged {
+                ledger.dropped_damaged
+            } else {
+                0
+            };
         let missed = missing.len() as u64;
         // Wrong bytes in the marker make wrong totals; what is missing is then no longer counted in a way that can be judged.
         self.require(missed <= counted || self.is_damaged, || {
             format!("{missed} promised records never arrived and {counted} are counted as dropped; the first is {:?}", missing[0])
         });
         self.require(ledger.dropped_damaged == 0 || self.is_damaged, || {
-            format!("{} records count as damaged, and nothing was", ledger.dropped_damaged)
+            format!(
+                "{} records count as damaged, and nothing was",
+                ledger.dropped_damaged
+            )
         });
-        self.require(unsendable <= ledger.dead_lettered + counted || self.is_damaged, || {
-            format!("{unsendable} records could not be sent, and {} are dead letters", ledger.dead_lettered)
-        });
+        self.require(
+            unsendable <= ledger.dead_lettered + counted || self.is_damaged,
+            || {
+                format!(
+                    "{unsendable} records could not be sent, and {} are dead letters",
+                    ledger.dead_lettered
+                )
+            },
+        );
         if !self.has_crashed && !self.is_damaged {
             self.end_without_crash(ledger, missed, overflow);
         }
@@ -324,11 +348,22 @@ impl Oracle {
         let acknowledged = self.facts.iter().filter(|fact| fact.settled_in.is_some());
         let acknowledged = acknowledged.count() as u64;
         self.require(ledger.accepted == taken, || {
-            format!("{taken} records were taken in, and {} are accepted", ledger.accepted)
+            format!(
+                "{taken} records were taken in, and {} are accepted",
+                ledger.accepted
+            )
         });
-        self.require(ledger.acknowledged <= acknowledged && acknowledged <= ledger.acknowledged + overflow, || {
-            format!("{acknowledged} records were acknowledged, and {} count as that", ledger.acknowledged)
+        self.require(
+            ledger.acknowledged <= acknowledged && acknowledged <= ledger.acknowledged + overflow,
+            || {
+                format!(
+                    "{acknowledged} records were acknowledged, and {} count as that",
+                    ledger.acknowledged
+                )
+            },
+        );
+        self.require(missed <= overflow, || {
+            format!("{missed} missing, {overflow} dropped")
         });
-        self.require(missed <= overflow, || format!("{missed} missing, {overflow} dropped"));
     }
 }

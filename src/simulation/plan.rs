@@ -106,9 +106,7 @@ impl Kind {
 
     /// Whether the disk is part of it.
     pub(super) fn is_of_disk(self) -> bool {
-        use Kind::{
-            BadMedium, DiskFull, FailedSync, FlippedByte, ReadError, SlowSync, WriteError,
-        };
+        use Kind::{BadMedium, DiskFull, FailedSync, FlippedByte, ReadError, SlowSync, WriteError};
         matches!(
             self,
             DiskFull | WriteError | FailedSync | SlowSync | ReadError | BadMedium | FlippedByte
@@ -119,27 +117,37 @@ impl Kind {
 impl Plan {
     pub(super) fn of(seed: u64) -> Plan {
         let random = &mut Random::of(seed, 1);
-        let millis = |random: &mut Random, low, high| {
-            Duration::from_millis(random.between(low, high))
-        };
+        let millis =
+            |random: &mut Random, low, high| Duration::from_millis(random.between(low, high));
         let commit = match random.below(6) {
             0 => Duration::ZERO,
             _ => millis(random, 200, 2_000),
         };
         let max_size = random.between(160, 500) * 1024;
         let window = random.between(1, 12) as u16;
-        let length = millis(random, 10_000, 45_000);
-        // Some lives have one kind of trouble only, which shows what it does by itself.
-        let kinds: Vec<Kind> = match random.below(4) {
+        let length = millis(random, 5_000, 25_000);
+        // Some lives have one kind of trouble only, which shows what it does by itself; some have crashes and a bad disk.
+        let kinds: Vec<Kind> = match random.below(5) {
             0 => vec![random.pick(&Kind::ALL)],
             1 => Kind::ALL.into_iter().filter(|_| random.one_in(4)).collect(),
-            _ => Kind::ALL.into_iter().filter(|kind| !kind.is_damage() || random.one_in(4)).collect(),
+            2 => Kind::ALL
+                .into_iter()
+                .filter(|kind| kind.is_of_device())
+                .collect(),
+            _ => Kind::ALL
+                .into_iter()
+                .filter(|kind| !kind.is_damage() || random.one_in(4))
+                .collect(),
         };
-        let count = if kinds.is_empty() { 0 } else { random.between(1, 12) };
+        let count = if kinds.is_empty() {
+            0
+        } else {
+            random.between(1, 12)
+        };
         let mut faults: Vec<Fault> = (0..count)
             .map(|_| Fault {
                 at: millis(random, 500, length.as_millis() as u64),
-                lasts: millis(random, 100, 12_000),
+                lasts: millis(random, 100, 8_000),
                 kind: random.pick(&kinds),
             })
             .collect();
@@ -170,6 +178,20 @@ impl Plan {
 }
 
 impl Kind {
+    /// Whether it is of the device, and not of the network.
+    fn is_of_device(self) -> bool {
+        use Kind::{BrokerAway, Burst, Kill, KillInWrite, PowerCut, PowerCutInWrite};
+        let others = [
+            Kill,
+            PowerCut,
+            KillInWrite,
+            PowerCutInWrite,
+            BrokerAway,
+            Burst,
+        ];
+        (self.is_of_disk() && !self.is_damage()) || others.contains(&self)
+    }
+
     /// Whether it may destroy what was durable.
     pub(super) fn is_damage(self) -> bool {
         matches!(self, Kind::BadMedium | Kind::FlippedByte)

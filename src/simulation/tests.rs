@@ -74,15 +74,25 @@ impl Summary {
     }
 }
 
+/// Of more failures than these the rest is not looked for.
+const MOST_FAILURES: usize = 20;
+
 fn run(seeds: impl IntoIterator<Item = u64>) -> Summary {
     let mut summary = Summary::default();
+    let mut failures = Vec::new();
     for seed in seeds {
-        let plan = Plan::of(seed);
-        let outcome = live(&plan, false);
-        if outcome.verdict.is_some() {
-            panic!("\n{}", report(&plan));
+        let outcome = live(&Plan::of(seed), false);
+        if let Some(verdict) = &outcome.verdict {
+            println!("seed {seed} fails: {verdict}");
+            failures.push(seed);
+            if failures.len() >= MOST_FAILURES {
+                break;
+            }
         }
         summary.add(&outcome);
+    }
+    if let Some(first) = failures.first() {
+        panic!("\n{}", report(&Plan::of(*first)));
     }
     summary
 }

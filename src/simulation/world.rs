@@ -14,7 +14,8 @@ use super::plan::{Fault, Kind, Plan};
 use crate::board::{Simulated, Simulation as Board};
 use crate::flow::{Graph, Report, Variables, check};
 use crate::message::{Message, NodeId, Timestamp, Value};
-use crate::outbox::simulated::{Settlement, SimulatedOutbox};
+use crate::outbox::Ledger;
+use crate::outbox::simulated::{LOADED_MAX, Settlement, SimulatedOutbox};
 use crate::outbox::simulated_disk::{Crash, Disk, DiskWitness, SharedDisk};
 use crate::runtime::node::Effect;
 use crate::runtime::{Address, Checkpoint, Event, Now, VirtualRun};
@@ -95,6 +96,8 @@ pub(super) struct Device {
     live_ahead: i64,
     /// The disk was well since the start.
     disk_is_well: bool,
+    /// The ledger as it was found.
+    found: Ledger,
 }
 
 pub(super) struct World {
@@ -343,7 +346,10 @@ impl World {
                     self.oracle.settled(id, connection);
                 }
                 Settlement::DeadLettered(id, reason) => {
-                    self.say(format_args!("{}/{} is given up: {reason}", id.epoch, id.seq));
+                    self.say(format_args!(
+                        "{}/{} is given up: {reason}",
+                        id.epoch, id.seq
+                    ));
                     self.hit("dead letter");
                     self.oracle.dead_lettered(id);
                 }
@@ -362,9 +368,7 @@ impl World {
                 self.network.connect(connection, self.now);
             }
             Deed::Publish(connection, packet_id, packet) => {
-                let number = self
-                    .oracle
-                    .sent(connection, &packet.topic, &packet.payload);
+                let number = self.oracle.sent(connection, &packet.topic, &packet.payload);
                 if let Some(number) = number {
                     self.say(format_args!(
                         "message {number} is sent on connection {connection} as packet {packet_id}"
@@ -451,7 +455,7 @@ impl World {
         let sizes = &self.plan.sizes;
         for (what, found, limit) in [
             ("bytes of pending records", pending, sizes.max_pending),
-            ("bytes read ahead", loaded, 4 * 1024 * 1024 + 8 * 1024),
+            ("bytes read ahead", loaded, LOADED_MAX),
             ("dead letters in memory", letters, 256),
             ("packets at the client", queued, window),
             ("records on their way", device.link.outstanding(), window),
@@ -492,10 +496,10 @@ impl World {
             Kind::PowerCut => self.stop = Some(Stop::Crash(Crash::PowerCut)),
             Kind::Restart => self.stop = self.stop.or(Some(Stop::Restart)),
             Kind::KillInWrite => {
-                faults.stops_in = Some((random.between(1, 12) as u32, Crash::Kill));
+                faults.stops_in = Some((random.between(1, 6) as u32, Crash::Kill));
             }
             Kind::PowerCutInWrite => {
-                faults.stops_in = Some((random.between(1, 12) as u32, Crash::PowerCut));
+                faults.stops_in = Some((random.between(1, 6) as u32, Crash::PowerCut));
             }
             Kind::DiskFull => faults.is_full = true,
             Kind::WriteError => faults.write_fails = true,
@@ -597,6 +601,7 @@ impl World {
         let run = VirtualRun::resume("d", flows, &checkpoints, &[], board, now);
         let random = Random::of(self.own.next(), 6);
         self.device = Some(Device {
+            found: outbox.ledger(),
             outbox,
             run: run.expect("the flow needs nothing of the board"),
             link: Link::new(self.plan.link, self.connections, random),
@@ -651,11 +656,16 @@ impl World {
     fn count(&mut self, device: &Device) {
         let counts = device.link.counts();
         *self.hits.entry("unexpected PUBACK").or_default() += counts.unexpected_acks;
-        let ledger = device.outbox.ledger();
-        let full = ledger.dropped_overflow_disk;
-        *self.hits.entry("dropped: disk").or_default() += full;
-        *self.hits.entry("dropped: memory").or_default() += ledger.dropped_overflow_memory;
-        *self.hits.entry("dropped: damaged").or_default() += ledger.dropped_damaged;
+        let (now, found) = (device.outbox.ledger(), device.found);
+        let mut count = |what, now: u64, before: u64| {
+            *self.hits.entry(what).or_default() += now - before;
+        };
+        let (full, before) = (now.dropped_overflow_disk, found.dropped_overflow_disk);
+        count("dropped: disk", full, before);
+        let (full, before) = (now.dropped_overflow_memory, found.dropped_overflow_memory);
+        count("dropped: memory", full, before);
+        let (damaged, before) = (now.dropped_damaged, found.dropped_damaged);
+        count("dropped: damaged", damaged, before);
     }
 
     /// Whether nothing is left to be done.

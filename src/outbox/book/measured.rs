@@ -1,6 +1,9 @@
 //! What the books take of memory, for who checks that it is bounded.
 
-use super::Book;
+use super::{Book, GROUP_BYTES, READ_AHEAD_BYTES};
+
+/// The group that was read last is kept, whatever its size.
+pub(in crate::outbox) const LOADED_MAX: usize = READ_AHEAD_BYTES + 2 * GROUP_BYTES;
 
 /// Bytes of records, and numbers of other things.
 #[derive(Clone, Copy, Debug, Default)]
