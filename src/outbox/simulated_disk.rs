@@ -70,8 +70,17 @@ pub(crate) enum DiskWitness {
     Did(String),
     /// A fault has had an effect.
     Hit(&'static str),
-    /// What was durable may be lost from now on: a reason for records to be counted as damaged.
-    Damage,
+    /// What was durable may be lost from now on.
+    Damage(Harm),
+}
+
+/// What damage has hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Harm {
+    /// Records, which the books know to be missing.
+    Records,
+    /// Books, so that what they count is as old as the ones that are left.
+    Books,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,7 +273,7 @@ impl Disk {
             let at = self.random.below(bytes.len());
             bytes[at] ^= 1 << self.random.below(8);
             small.cached.clone_from(&small.durable);
-            self.witness.push(DiskWitness::Damage);
+            self.witness.push(DiskWitness::Damage(Harm::Books));
             self.hit("flipped byte");
             let what = if is_epoch { "epoch" } else { "marker" };
             return self.did(format!("a bit of the {what} flips"));
@@ -282,15 +291,18 @@ impl Disk {
         else {
             return;
         };
+        let groups = batch.groups.len();
         let values = batch.groups.iter_mut().map(|(_, value)| value);
         let mut values: Vec<&mut Vec<u8>> = values.chain(&mut batch.snapshot).collect();
         let at = self.random.below(values.len().max(1));
         let Some(value) = values.get_mut(at) else {
             return;
         };
+        let is_group = at < groups;
         let byte = self.random.below(value.len());
         value[byte] ^= 1 << self.random.below(8);
-        self.witness.push(DiskWitness::Damage);
+        let harm = if is_group { Harm::Records } else { Harm::Books };
+        self.witness.push(DiskWitness::Damage(harm));
         self.hit("flipped byte");
         self.did(format!(
             "a bit of a batch in generation {number} flips, in value {at}, byte {byte}"
@@ -392,7 +404,7 @@ impl SharedDisk {
             if disk.faults.failing_reads >= READ_TRIES {
                 disk.generations.remove(&oldest);
                 found.damaged += 1;
-                disk.witness.push(DiskWitness::Damage);
+                disk.witness.push(DiskWitness::Damage(Harm::Books));
                 disk.did(format!("generation {oldest} cannot be read at the start"));
             }
             disk.faults.failing_reads = left;
@@ -569,7 +581,7 @@ impl Store for SharedDisk {
     fn set_aside(&mut self, generation: u32) {
         let mut disk = self.lock();
         disk.generations.remove(&generation);
-        disk.witness.push(DiskWitness::Damage);
+        disk.witness.push(DiskWitness::Damage(Harm::Books));
         disk.did(format!("generation {generation} is set aside"));
     }
 

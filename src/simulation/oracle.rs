@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::outbox::simulated_disk::Harm;
 use crate::outbox::{Lane, Ledger, RecordId};
 
 /// What is known of a record.
@@ -49,8 +50,8 @@ pub(super) struct Oracle {
     pub(super) duplicates: usize,
     pub(super) deliveries: usize,
     pub(super) lost_with_crashes: usize,
-    /// What was durable may be gone, or wrong.
-    is_damaged: bool,
+    /// What was durable and may be gone, or wrong.
+    harm: Option<Harm>,
     has_crashed: bool,
     /// The first thing that must not be.
     verdict: Option<String>,
@@ -105,8 +106,13 @@ impl Oracle {
         }
     }
 
-    pub(super) fn damage(&mut self) {
-        self.is_damaged = true;
+    pub(super) fn damage(&mut self, harm: Harm) {
+        self.harm = self.harm.max(Some(harm));
+    }
+
+    /// Whether what the books count can be believed.
+    fn has_good_books(&self) -> bool {
+        self.harm != Some(Harm::Books)
     }
 
     /// The number of the message that comes next.
@@ -201,7 +207,7 @@ impl Oracle {
         self.require(fact.settled_in != Some(life), || {
             format!("{id:?} was sent again, after its PUBACK")
         });
-        let is_gone = fact.is_settled_for_good && !self.is_damaged;
+        let is_gone = fact.is_settled_for_good && self.has_good_books();
         self.require(!is_gone, || {
             format!("{id:?} was sent again, after its PUBACK was on disk")
         });
@@ -223,7 +229,7 @@ impl Oracle {
         } else {
             self.duplicates += 1;
             let (found, allowed) = (self.duplicates, self.duplicates_allowed);
-            self.require(found <= allowed || self.is_damaged, || {
+            self.require(found <= allowed || !self.has_good_books(), || {
                 format!("{found} duplicates, where reconnects and crashes allow {allowed}: {id:?}")
             });
         }
@@ -311,25 +317,25 @@ impl Oracle {
             .filter(|fact| fact.is_unsendable && is_promised(fact));
         let unsendable = unsendable.count() as u64;
         let overflow = ledger.dropped_overflow_disk + ledger.dropped_overflow_memory;
+        let is_damaged = self.harm.is_some();
         let counted = overflow
-            + if self.is_damaged {
+            + if is_damaged {
                 ledger.dropped_damaged
             } else {
                 0
             };
         let missed = missing.len() as u64;
-        // Wrong bytes in the marker make wrong totals; what is missing is then no longer counted in a way that can be judged.
-        self.require(missed <= counted || self.is_damaged, || {
+        self.require(missed <= counted || !self.has_good_books(), || {
             format!("{missed} promised records never arrived and {counted} are counted as dropped; the first is {:?}", missing[0])
         });
-        self.require(ledger.dropped_damaged == 0 || self.is_damaged, || {
+        self.require(ledger.dropped_damaged == 0 || is_damaged, || {
             format!(
                 "{} records count as damaged, and nothing was",
                 ledger.dropped_damaged
             )
         });
         self.require(
-            unsendable <= ledger.dead_lettered + counted || self.is_damaged,
+            unsendable <= ledger.dead_lettered + counted || !self.has_good_books(),
             || {
                 format!(
                     "{unsendable} records could not be sent, and {} are dead letters",
@@ -337,7 +343,7 @@ impl Oracle {
                 )
             },
         );
-        if !self.has_crashed && !self.is_damaged {
+        if !self.has_crashed && !is_damaged {
             self.end_without_crash(ledger, missed, overflow);
         }
     }

@@ -1,14 +1,20 @@
 //! The seeds that are run, and that a seed is one history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::life::{Outcome, live};
 use super::plan::Plan;
 use super::shrink::report;
 
 /// What `cargo test` runs.
-const SEEDS: Range<u64> = 0..2_500;
+const SEEDS: Range<u64> = 0..2_000;
+
+/// How often a long run says that it is still there.
+const PROGRESS_EVERY: u64 = 10_000;
 
 /// What every long run has to have seen.
 const KINDS_OF_HITS: [&str; 27] = [
@@ -77,20 +83,39 @@ impl Summary {
 /// Of more failures than these the rest is not looked for.
 const MOST_FAILURES: usize = 20;
 
-fn run(seeds: impl IntoIterator<Item = u64>) -> Summary {
-    let mut summary = Summary::default();
-    let mut failures = Vec::new();
-    for seed in seeds {
-        let outcome = live(&Plan::of(seed), false);
-        if let Some(verdict) = &outcome.verdict {
-            println!("seed {seed} fails: {verdict}");
-            failures.push(seed);
-            if failures.len() >= MOST_FAILURES {
-                break;
+/// Runs seeds, on so many threads: each has lives of its own, which know nothing of it.
+fn run(seeds: Range<u64>, threads: usize) -> Summary {
+    let next = AtomicU64::new(seeds.start);
+    let shared = Mutex::new((Summary::default(), BTreeSet::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let outcome = live(&Plan::of(seed), false);
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let (summary, failures) = &mut *shared;
+            summary.add(&outcome);
+            if summary.seeds.is_multiple_of(PROGRESS_EVERY) {
+                eprintln!("{} seeds of {}", summary.seeds, seeds.end - seeds.start);
+            }
+            if let Some(verdict) = &outcome.verdict {
+                println!("seed {seed} fails: {verdict}");
+                failures.insert(seed);
+                if failures.len() >= MOST_FAILURES {
+                    next.store(seeds.end, Ordering::Relaxed);
+                }
             }
         }
-        summary.add(&outcome);
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let (summary, failures) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(first) = failures.first() {
         panic!("\n{}", report(&Plan::of(*first)));
     }
@@ -111,17 +136,26 @@ fn wanted() -> Option<Range<u64>> {
 
 #[test]
 fn nothing_is_lost_whatever_happens() {
-    let seeds = wanted().unwrap_or(SEEDS);
-    if seeds.clone().count() == 1 {
-        let outcome = live(&Plan::of(seeds.start), true);
-        for line in &outcome.lines {
+    let wanted = wanted();
+    let seeds = wanted.clone().unwrap_or(SEEDS);
+    if seeds.end - seeds.start == 1 {
+        for line in live(&Plan::of(seeds.start), true).lines {
             println!("{line}");
         }
     }
-    let started = std::time::Instant::now();
-    let summary = run(seeds.clone());
+    // Other tests want the other cores.
+    let threads = match wanted {
+        Some(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        None => 1,
+    };
+    let started = Instant::now();
+    let summary = run(seeds, threads);
     summary.print();
-    println!("in {:.1?}", started.elapsed());
+    let took = started.elapsed().as_secs_f64();
+    println!(
+        "in {took:.1} s: {:.0} lives a second",
+        summary.seeds as f64 / took
+    );
     if summary.seeds >= SEEDS.end {
         for kind in KINDS_OF_HITS {
             let count = summary.hits.get(kind).copied().unwrap_or(0);

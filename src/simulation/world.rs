@@ -408,7 +408,7 @@ impl World {
             match witness {
                 DiskWitness::Did(what) => self.say(format_args!("disk: {what}")),
                 DiskWitness::Hit(what) => self.hit(what),
-                DiskWitness::Damage => self.oracle.damage(),
+                DiskWitness::Damage(harm) => self.oracle.damage(harm),
                 DiskWitness::Durable { ids, acknowledged } => {
                     self.oracle.durable(&ids, acknowledged);
                 }
