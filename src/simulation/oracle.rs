@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::outbox::simulated_disk::Harm;
 use crate::outbox::{Lane, Ledger, RecordId};
 
+/// An acknowledged record is known on disk to be that after the commit interval, or after this if it is longer.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
+
 /// What is known of a record.
 #[derive(Clone, Debug)]
 struct Fact {
@@ -25,6 +28,7 @@ struct Fact {
     acknowledged_on: BTreeSet<u32>,
     /// The outbox was told, in the life of that number.
     settled_in: Option<u32>,
+    settled_at: Duration,
     /// And that was synced.
     is_settled_for_good: bool,
     /// The last connection on which it was sent.
@@ -155,6 +159,7 @@ impl Oracle {
             is_durable: false,
             acknowledged_on: BTreeSet::new(),
             settled_in: None,
+            settled_at: Duration::ZERO,
             is_settled_for_good: false,
             sent_on: None,
             delivered_on: BTreeSet::new(),
@@ -241,13 +246,14 @@ impl Oracle {
     }
 
     /// The uplink tells the outbox that it has been acknowledged.
-    pub(super) fn settled(&mut self, id: RecordId, connection: u32) {
+    pub(super) fn settled(&mut self, id: RecordId, connection: u32, now: Duration) {
         let Some(number) = self.by_id.get(&id).copied() else {
             return self.fail(format!("{id:?} was acknowledged, and never taken in"));
         };
         let life = self.life;
         let fact = &mut self.facts[number];
         fact.settled_in = Some(life);
+        fact.settled_at = now;
         let is_its_own = fact.acknowledged_on.contains(&connection);
         self.settled.push(number);
         self.require(is_its_own, || {
@@ -275,6 +281,9 @@ impl Oracle {
     pub(super) fn crashed(&mut self, outstanding: usize, now: Duration, within: Option<Duration>) {
         self.has_crashed = true;
         self.duplicates_allowed += outstanding + self.settled.len() - self.settled_for_good;
+        if let Some(commit) = within {
+            self.check_unsynced(now, 2 * commit.max(SETTLE_EVERY));
+        }
         // What is behind the last sync may come again: it is no longer settled, as far as anybody knows.
         self.settled.truncate(self.settled_for_good);
         let epoch = self.epochs.last().copied().unwrap_or(0);
@@ -294,6 +303,20 @@ impl Oracle {
             self.require(age <= within, || {
                 format!(
                     "{id:?} was {age:?} old when it was lost with the power, and the disk was well"
+                )
+            });
+        }
+    }
+
+    /// What was stored and acknowledged, and is not known on disk to be that, may not be older.
+    fn check_unsynced(&mut self, now: Duration, within: Duration) {
+        for number in self.settled[self.settled_for_good..].to_vec() {
+            let fact = &self.facts[number];
+            let (id, age) = (fact.id, now.saturating_sub(fact.settled_at));
+            let is_late = fact.is_durable && age > within;
+            self.require(!is_late, || {
+                format!(
+                    "{id:?} was acknowledged {age:?} before the crash, and the disk did not know"
                 )
             });
         }

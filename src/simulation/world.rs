@@ -343,7 +343,7 @@ impl World {
             match settlement {
                 Settlement::Acknowledged(id) => {
                     self.say(format_args!("{}/{} is acknowledged", id.epoch, id.seq));
-                    self.oracle.settled(id, connection);
+                    self.oracle.settled(id, connection, self.now);
                 }
                 Settlement::DeadLettered(id, reason) => {
                     self.say(format_args!(
