@@ -61,10 +61,13 @@ pub(crate) struct DiskFaults {
 /// What became of what, for the oracle and the history.
 #[derive(Debug)]
 pub(crate) enum DiskWitness {
-    /// The storage thread was told that these are durable, and with them all that was settled when there were this many acknowledgements.
+    /// The storage thread was told that these are durable, and with them all that was settled when there were so
+    /// many acknowledgements.
     Durable {
         ids: Vec<RecordId>,
         acknowledged: usize,
+        /// How many records had no room until then.
+        overflow: u64,
     },
     /// For the history.
     Did(String),
@@ -537,8 +540,12 @@ impl Store for SharedDisk {
             "commit {} of {records} records to generation {number}; {settled} generations may go",
             commit.snapshot.ledger.commits
         ));
-        disk.witness
-            .push(DiskWitness::Durable { ids, acknowledged });
+        let ledger = commit.snapshot.ledger;
+        disk.witness.push(DiskWitness::Durable {
+            ids,
+            acknowledged,
+            overflow: ledger.dropped_overflow_disk + ledger.dropped_overflow_memory,
+        });
         Ok(Written {
             generation: number,
             bytes,

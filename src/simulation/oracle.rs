@@ -49,6 +49,9 @@ pub(super) struct Oracle {
     settled_for_good: usize,
     /// The last first delivery in each lane and topic.
     latest: BTreeMap<(Lane, String), RecordId>,
+    newest_connection: u32,
+    /// Records that were dropped for lack of room, by what the disk knows.
+    overflow_on_disk: u64,
     /// Duplicates that there may be by now, and that there were.
     duplicates_allowed: usize,
     pub(super) duplicates: usize,
@@ -167,7 +170,8 @@ impl Oracle {
     }
 
     /// The storage thread was told that these are durable, and that the outbox knows of so many acknowledgements.
-    pub(super) fn durable(&mut self, ids: &[RecordId], settled: usize) {
+    pub(super) fn durable(&mut self, ids: &[RecordId], settled: usize, overflow: u64) {
+        self.overflow_on_disk = overflow;
         for id in ids {
             match self.by_id.get(id).copied() {
                 Some(number) => self.facts[number].is_durable = true,
@@ -226,7 +230,13 @@ impl Oracle {
         let is_first = fact.delivered_on.is_empty();
         fact.delivered_on.insert(connection);
         let (id, place) = (fact.id, (fact.lane, fact.topic.clone()));
+        // What an old connection still brings, while a newer one delivers, may have been dropped meanwhile.
+        let is_late = connection < self.newest_connection;
+        self.newest_connection = self.newest_connection.max(connection);
         if is_first {
+            if is_late {
+                return;
+            }
             let before = self.latest.insert(place, id);
             self.require(before < Some(id), || {
                 format!("{id:?} came after {before:?}, on the same topic")
@@ -277,9 +287,19 @@ impl Oracle {
         self.duplicates_allowed += outstanding;
     }
 
-    /// The process is gone. `within` is how old a record may be that is lost with it; none while the disk has trouble.
-    pub(super) fn crashed(&mut self, outstanding: usize, now: Duration, within: Option<Duration>) {
+    /// The process is gone, after so many records had no room. `within` is how old a record may be that is lost with it; none while the disk has trouble.
+    pub(super) fn crashed(
+        &mut self,
+        outstanding: usize,
+        overflow: u64,
+        now: Duration,
+        within: Option<Duration>,
+    ) {
         self.has_crashed = true;
+        if overflow != self.overflow_on_disk {
+            // What was dropped, and the disk does not know of it, is back: behind what was delivered meanwhile.
+            self.latest.clear();
+        }
         self.duplicates_allowed += outstanding + self.settled.len() - self.settled_for_good;
         if let Some(commit) = within {
             self.check_unsynced(now, 2 * commit.max(SETTLE_EVERY));

@@ -409,8 +409,12 @@ impl World {
                 DiskWitness::Did(what) => self.say(format_args!("disk: {what}")),
                 DiskWitness::Hit(what) => self.hit(what),
                 DiskWitness::Damage(harm) => self.oracle.damage(harm),
-                DiskWitness::Durable { ids, acknowledged } => {
-                    self.oracle.durable(&ids, acknowledged);
+                DiskWitness::Durable {
+                    ids,
+                    acknowledged,
+                    overflow,
+                } => {
+                    self.oracle.durable(&ids, acknowledged, overflow);
                 }
             }
         }
@@ -629,11 +633,11 @@ impl World {
     pub(super) fn turned_off(&mut self, crash: Crash) {
         if let Some(device) = self.device.take() {
             let ledger = device.outbox.ledger();
-            let has_room = ledger.dropped_overflow_memory + ledger.dropped_overflow_disk == 0;
-            let within = (device.disk_is_well && has_room)
+            let overflow = ledger.dropped_overflow_memory + ledger.dropped_overflow_disk;
+            let within = (device.disk_is_well && overflow == 0)
                 .then(|| self.plan.sizes.commit + Duration::from_millis(1));
             let outstanding = device.link.outstanding();
-            self.oracle.crashed(outstanding, self.now, within);
+            self.oracle.crashed(outstanding, overflow, self.now, within);
             let is_power_cut = crash == Crash::PowerCut;
             let connection = device.link.connection();
             self.network.client_dies(connection, self.now, is_power_cut);
