@@ -49,7 +49,9 @@ pub(super) struct Oracle {
     settled_for_good: usize,
     /// The last first delivery in each lane and topic.
     latest: BTreeMap<(Lane, String), RecordId>,
+    /// Of those that deliver; and of those on which something was sent.
     newest_connection: u32,
+    last_connection: u32,
     /// Records that were dropped for lack of room, by what the disk knows.
     overflow_on_disk: u64,
     /// Duplicates that there may be by now, and that there were.
@@ -201,6 +203,7 @@ impl Oracle {
             return None;
         };
         let life = self.life;
+        self.last_connection = self.last_connection.max(connection);
         let fact = &mut self.facts[number];
         let is_twice = fact.sent_on.replace(connection) == Some(connection);
         let fact = fact.clone();
@@ -299,6 +302,7 @@ impl Oracle {
         if overflow != self.overflow_on_disk {
             // What was dropped, and the disk does not know of it, is back: behind what was delivered meanwhile.
             self.latest.clear();
+            self.newest_connection = self.last_connection + 1;
         }
         self.duplicates_allowed += outstanding + self.settled.len() - self.settled_for_good;
         if let Some(commit) = within {
