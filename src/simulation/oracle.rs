@@ -334,15 +334,16 @@ impl Oracle {
 
     /// What was stored and acknowledged, and is not known on disk to be that, may not be older.
     fn check_unsynced(&mut self, now: Duration, within: Duration) {
-        for number in self.settled[self.settled_for_good..].to_vec() {
-            let fact = &self.facts[number];
-            let (id, age) = (fact.id, now.saturating_sub(fact.settled_at));
-            let is_late = fact.is_durable && age > within;
-            self.require(!is_late, || {
-                format!(
-                    "{id:?} was acknowledged {age:?} before the crash, and the disk did not know"
-                )
-            });
+        let unsynced = self.settled[self.settled_for_good..].iter();
+        let mut facts = unsynced.map(|number| &self.facts[*number]);
+        let is_late =
+            |fact: &&Fact| fact.is_durable && now.saturating_sub(fact.settled_at) > within;
+        let late = facts.find(is_late).map(|fact| (fact.id, fact.settled_at));
+        if let Some((id, at)) = late {
+            let age = now.saturating_sub(at);
+            self.fail(format!(
+                "{id:?} was acknowledged {age:?} before the crash, and the disk did not know"
+            ));
         }
     }
 
