@@ -25,6 +25,7 @@
 //! * [`replay`][]: recorded data through a flow
 //! * [`reference`](mod@reference): documentation and JSON Schema of the node types, from their definitions
 //! * [`picture`][]: flows as Mermaid and as SVG
+//! * `simulation`: random lives of all of this under faults, in tests
 //! * [`examples`][]: the flows of `flows/`, in the binary
 //! * [`cli`][]: the commands
 //!
@@ -54,6 +55,8 @@ pub mod replay;
 pub mod revocation;
 pub mod runtime;
 pub mod sensors;
+#[cfg(test)]
+mod simulation;
 pub mod state_files;
 pub mod subscriptions;
 pub mod uplink;

@@ -19,8 +19,13 @@ use super::record::{Draft, Record, RecordId};
 use super::settled::Settled;
 use crate::message::Timestamp;
 
-/// Memory for records that are read from disk before they are asked for.
-pub(super) const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
+/// Memory for records that are read from disk before they are asked for. In tests there is less of it, so that the short lives
+/// of the simulation meet its limit.
+pub(super) const READ_AHEAD_BYTES: usize = if cfg!(test) {
+    32 * 1024
+} else {
+    4 * 1024 * 1024
+};
 /// How long at most an acknowledged record waits until that is on disk, if the commit interval is shorter.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// Dead letters that wait for their file. Beyond it only their number is kept.
@@ -686,5 +691,7 @@ impl Book {
     }
 }
 
+#[cfg(test)]
+pub(super) mod measured;
 #[cfg(test)]
 mod tests;

@@ -30,14 +30,29 @@ pub(super) struct Marker {
 impl Marker {
     /// `None` if there is none, or none that can be read.
     pub(super) fn read(root: &Path) -> Option<Marker> {
-        read_if_usable(&root.join("marker.json"), |text| {
-            serde_json::from_str(text).ok()
-        })
+        read_if_usable(&root.join("marker.json"), Marker::from_text)
     }
 
     pub(super) fn write(&self, root: &Path) -> io::Result<()> {
-        let text = serde_json::to_string(self).expect("numbers always have a JSON form");
-        replace(&root.join("marker.json"), text.as_bytes())
+        replace(&root.join("marker.json"), self.to_text().as_bytes())
+    }
+
+    /// A line of JSON, and one with its CRC-32: without that a flipped bit would be a wrong number, or one that is missing.
+    pub(super) fn to_text(&self) -> String {
+        let json = serde_json::to_string(self).expect("numbers always have a JSON form");
+        let crc = crc32fast::hash(json.as_bytes());
+        format!("{json}\n{crc:08x}\n")
+    }
+
+    /// `None` if it is damaged. Before version 0.2 there was no second line; then its numbers have to add up at least.
+    pub(super) fn from_text(text: &str) -> Option<Marker> {
+        let (json, crc) = text.split_once('\n').unwrap_or((text, ""));
+        let marker: Marker = serde_json::from_str(json).ok()?;
+        let is_intact = match crc.trim_end() {
+            "" => !text.contains('\n') && marker.ledger.balances(),
+            crc => u32::from_str_radix(crc, 16) == Ok(crc32fast::hash(json.as_bytes())),
+        };
+        is_intact.then_some(marker)
     }
 }
 
@@ -259,6 +274,52 @@ pub(super) fn write_dead_letters<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn marker() -> Marker {
+        Marker {
+            epoch: 17,
+            last: RecordId { epoch: 17, seq: 62 },
+            ledger: Ledger {
+                accepted: 63,
+                acknowledged: 61,
+                dead_lettered: 2,
+                ..Ledger::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_marker_is_no_other_number() {
+        let text = marker().to_text();
+        assert_eq!(Marker::from_text(&text), Some(marker()));
+        for (at, bit) in (0..text.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1 << bit;
+            let read = String::from_utf8(bytes).ok();
+            let read = read.and_then(|text| Marker::from_text(&text));
+            // A hexadecimal digit may be written large, and the last line may lack its end.
+            assert!(
+                read.is_none_or(|read| read == marker()),
+                "byte {at}, bit {bit}"
+            );
+        }
+        for cut in 0..text.len() {
+            let read = Marker::from_text(&text[..cut]);
+            assert!(read.is_none_or(|read| read == marker()), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_marker_of_an_older_version_is_read_if_it_adds_up() {
+        let check = |accepted: u64, is_read: bool| {
+            let mut marker = marker();
+            marker.ledger.accepted = accepted;
+            let text = serde_json::to_string(&marker).expect("it has a JSON form");
+            assert_eq!(Marker::from_text(&text).is_some(), is_read, "{accepted}");
+        };
+        check(63, true);
+        check(62, false);
+    }
 
     #[test]
     fn the_epoch_lies_beside_the_outbox_however_its_path_is_written() {

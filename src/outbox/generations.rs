@@ -622,7 +622,7 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Store
     }
 }
 
-fn runs(records: &[Arc<Record>]) -> Vec<(u64, u64)> {
+pub(super) fn runs(records: &[Arc<Record>]) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for record in records {
         let seq = record.id.seq;

@@ -6,14 +6,16 @@
 //! Terms: *trouble* is the state after a failed commit, until one succeeds. Records stay pending meanwhile, within the
 //! memory they may use.
 
+use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::book::{Book, Commit, Place, WhenFull};
+use super::beside::Beside;
+use super::book::{Book, Commit, DeadLetter, Place, WhenFull};
 use super::files::{self, Marker};
 use super::group::size_of;
 use super::ledger::{Ledger, Reason};
@@ -89,6 +91,12 @@ impl Shared {
         result
     }
 
+    /// Whether the storage thread has been woken since this was last asked: for who calls [`Keeper::step`] without a thread.
+    #[cfg(test)]
+    pub(super) fn take_poke(&self) -> bool {
+        std::mem::take(&mut self.state().is_poked)
+    }
+
     pub(super) fn stop(&self, stop: Stop) {
         self.state().stop.get_or_insert(stop);
         self.work.notify_one();
@@ -98,8 +106,8 @@ impl Shared {
 pub(super) struct Keeper<S> {
     shared: Arc<Shared>,
     store: S,
-    /// Where its files lie beside the store; none under virtual time, which has no files.
-    root: Option<PathBuf>,
+    /// The files beside the store; none under virtual time, which has no files.
+    beside: Option<Box<dyn Beside>>,
     max_size: u64,
     when_full: WhenFull,
     trouble: Option<Trouble>,
@@ -131,7 +139,7 @@ impl<S: Store> Keeper<S> {
     pub(super) fn new(
         shared: Arc<Shared>,
         store: S,
-        root: impl Into<Option<PathBuf>>,
+        beside: Option<Box<dyn Beside>>,
         max_size: u64,
         when_full: WhenFull,
         has_reserve: bool,
@@ -139,7 +147,7 @@ impl<S: Store> Keeper<S> {
         Keeper {
             shared,
             store,
-            root: root.into(),
+            beside,
             max_size,
             when_full,
             trouble: None,
@@ -321,7 +329,8 @@ impl<S: Store> Keeper<S> {
 
     /// Gives up the reserve; whether there was one, so that it is worth trying again.
     fn release_reserve(&mut self, now: Now) -> bool {
-        let is_released = self.root.as_deref().is_some_and(files::release_reserve);
+        let beside = self.beside.as_ref();
+        let is_released = beside.is_some_and(|beside| beside.release_reserve());
         if is_released {
             self.reserve_at = Some(now.mono + RETRY_MAX);
         }
@@ -428,10 +437,10 @@ impl<S: Store> Keeper<S> {
         if written.is_first || is_marker_due {
             self.write_marker(ledger, now);
         }
-        if let Some(root) = &self.root
+        if let Some(beside) = &self.beside
             && self.reserve_at.is_some_and(|at| now.mono >= at)
         {
-            let made = files::make_reserve(root);
+            let made = beside.make_reserve();
             self.reserve_at = made.is_err().then_some(now.mono + RETRY_MAX);
         }
     }
@@ -474,7 +483,7 @@ impl<S: Store> Keeper<S> {
     }
 
     fn write_marker(&mut self, ledger: Ledger, now: Now) {
-        let Some(root) = &self.root else {
+        let Some(beside) = &self.beside else {
             return;
         };
         self.marker_at = Some(now.mono);
@@ -484,10 +493,10 @@ impl<S: Store> Keeper<S> {
             last,
             ledger,
         };
-        if let Err(error) = marker.write(root) {
+        if let Err(error) = beside.write_marker(&marker) {
             tracing::warn!(
                 "outbox: cannot write the marker in {}: {error}",
-                root.display()
+                beside.place().display()
             );
         }
     }
@@ -502,10 +511,7 @@ impl<S: Store> Keeper<S> {
     /// Before the commit that says they are settled: a crash in between repeats a line rather than losing one.
     fn write_dead_letters(&mut self, now: Now) {
         let mut letters = self.shared.with(Book::take_dead_letters);
-        let Some(root) = self.root.clone() else {
-            return;
-        };
-        if letters.is_empty() {
+        if self.beside.is_none() || letters.is_empty() {
             return;
         }
         for letter in &mut letters {
@@ -516,26 +522,36 @@ impl<S: Store> Keeper<S> {
                 letter.record = group.into_iter().find(|record| record.id == letter.id);
             }
         }
-        let mut result = files::write_dead_letters(&root, &letters);
+        let mut result = self.append_dead_letters(&letters);
         if result.as_ref().is_err_and(store::is_disk_full) && self.release_reserve(now) {
-            result = files::write_dead_letters(&root, &letters);
+            result = self.append_dead_letters(&letters);
         }
         if let Err(error) = result {
             tracing::warn!(
-                "outbox: cannot write {} dead letters in {}: {error}; trying again",
-                letters.len(),
-                root.display()
+                "outbox: cannot write {} dead letters: {error}; trying again",
+                letters.len()
             );
             self.shared
                 .with(|book| book.put_back_dead_letters(letters, now.mono + RETRY_MAX));
         }
     }
+
+    fn append_dead_letters(&self, letters: &VecDeque<DeadLetter>) -> io::Result<()> {
+        let Some(beside) = &self.beside else {
+            return Ok(());
+        };
+        beside
+            .write_dead_letters(&mut letters.iter())
+            .map_err(|error| {
+                let place = beside.place().display();
+                io::Error::new(error.kind(), format!("in {place}: {error}"))
+            })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use bytes::Bytes;
     use tempfile::TempDir;
@@ -637,7 +653,7 @@ mod tests {
         Keeper::new(
             shared,
             Fake::default(),
-            root.to_owned(),
+            Some(Box::new(root.to_owned())),
             1 << 30,
             WhenFull::DropOldest,
             true,

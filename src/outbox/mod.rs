@@ -16,6 +16,8 @@
 //! store        what is needed of a disk
 //! generations  the disk that there is; the only file that names sled
 //! files        lock, marker, epoch, reserve, dead letters
+//! beside       what is needed of those files
+//! opening      from what was found to the books
 //! keeper       the storage thread
 //! care         an outbox at rest, in the hands of a person
 //! ```
@@ -23,6 +25,7 @@
 //!
 //! Must not: know flows, nodes or MQTT.
 
+mod beside;
 mod book;
 pub mod care;
 mod files;
@@ -30,8 +33,13 @@ mod generations;
 mod group;
 mod keeper;
 mod ledger;
+mod opening;
 mod record;
 mod settled;
+#[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
+pub(crate) mod simulated_disk;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -48,20 +56,17 @@ pub use book::WhenFull;
 pub use ledger::Ledger;
 pub use record::{Draft, Envelope, Key, Lane, Merged, Priority, Record, RecordId};
 
-use book::{Book, Limits};
+use book::Limits;
 use files::{LockError, Marker};
 use generations::Generations;
-use group::Snapshot;
 use keeper::{Keeper, Shared, Stop};
+use opening::{latest, open_books};
 use store::{Store, StoreError};
 
 use crate::runtime::clock::Clock;
 
 /// Smaller than this an outbox would be nothing but the fixed costs of its generations.
 pub const MIN_SIZE: u64 = 8 * 1024 * 1024;
-
-/// No device starts so often: a larger epoch is damage, and counting on from it would come to an end.
-const EPOCH_MAX: u64 = 1 << 48;
 
 /// How an outbox is to behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,53 +242,15 @@ impl Claim {
         }
         .map_err(|error| OpenError::store(&root, error))?;
 
-        let marker = Marker::read(&root);
-        let kept = files::read_epoch(&root);
-        let in_store = found.groups.iter().map(|group| group.place.first.epoch);
-        let epoch = 1 + in_store
-            .chain([kept])
-            .chain(
-                marker
-                    .iter()
-                    .map(|marker| marker.epoch.max(marker.ledger.epoch)),
-            )
-            .chain(found.snapshot.iter().map(|snapshot| snapshot.ledger.epoch))
-            .filter(|epoch| *epoch < EPOCH_MAX)
-            .max()
-            .unwrap_or(0);
-
+        let limits = settings.limits();
         let now = clock.now().mono;
-        let mut book = Book::open(settings.limits(), epoch, latest(found.snapshot, &marker));
-        for group in &found.groups {
-            book.found(group.place, &group.runs);
-        }
-        let missing = book.reconcile(found.damaged, now);
-        book.set_disk_bytes(store.disk_bytes());
-        let stored = book.ledger().stored;
-        let opening = Opening {
-            epoch,
-            stored,
-            damaged: found.damaged,
-            missing,
-            is_unexpectedly_empty: stored == 0 && missing > 0,
-        };
-
-        files::write_epoch(&root, epoch)
-            .map_err(OpenError::io("write", &files::epoch_path(&root)))?;
-        let marker = Marker {
-            epoch,
-            last: book.last(),
-            ledger: book.ledger(),
-        };
-        marker
-            .write(&root)
-            .map_err(OpenError::io("write the marker in", &root))?;
+        let (book, opening) = open_books(limits, found, store.disk_bytes(), &root, now)?;
 
         let shared = Arc::new(Shared::new(book));
         let keeper = Keeper::new(
             shared.clone(),
             store,
-            root.clone(),
+            Some(Box::new(root.clone())),
             max_size,
             settings.when_full,
             has_reserve,
@@ -412,19 +379,6 @@ pub fn inspect(path: &Path) -> Result<Ledger, OpenError> {
     let marker = Marker::read(path);
     let snapshot = Generations::snapshot(path).map_err(|error| OpenError::store(path, error))?;
     Ok(latest(snapshot, &marker).ledger)
-}
-
-/// The snapshot, with the marker's ledger if that is newer: because the outbox was closed after the last commit, or
-/// because the generation with the last commit is gone.
-fn latest(snapshot: Option<Snapshot>, marker: &Option<Marker>) -> Snapshot {
-    let mut latest = snapshot.unwrap_or_default();
-    let age = |ledger: &Ledger| (ledger.commits, ledger.accepted);
-    if let Some(marker) = marker
-        && age(&marker.ledger) > age(&latest.ledger)
-    {
-        latest.ledger = marker.ledger;
-    }
-    latest
 }
 
 fn make_dir(root: &Path) -> Result<(), OpenError> {

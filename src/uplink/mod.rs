@@ -31,6 +31,8 @@ mod mqtt_test;
 #[cfg(test)]
 mod refusal_test;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 mod test_backlog;
 #[cfg(test)]
 mod test_broker;

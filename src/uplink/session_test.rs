@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use super::{Mispaired, Sent, Session};
 use crate::outbox::RecordId;
+use crate::simulation::Random;
 
 fn id(seq: u64) -> RecordId {
     RecordId { epoch: 1, seq }
@@ -13,23 +14,6 @@ fn connected(window: u16) -> Session {
     let mut session = Session::new(window);
     session.connected();
     session
-}
-
-/// SplitMix64, by Steele, Lea and Flood (2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
 }
 
 #[test]
@@ -131,7 +115,7 @@ const PACKET_IDS: u16 = 40;
 
 impl World {
     fn new(seed: u64, records: u64) -> World {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let window = 1 + random.below(12);
         World {
             random,

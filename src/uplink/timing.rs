@@ -84,13 +84,18 @@ impl Backoff {
 
     /// The time to wait after one more failure: between half and all of `min` doubled per failure, up to `max`.
     pub(super) fn next(&mut self) -> Duration {
+        // Each hasher of a `RandomState` is seeded from the system's random numbers.
+        let part = (self.random.hash_one(self.failures) % 1_001) as u32;
+        self.next_with(part)
+    }
+
+    /// The same, with the jitter given, from 0 to 1,000.
+    pub(super) fn next_with(&mut self, part: u32) -> Duration {
         let full = self
             .min
             .saturating_mul(2_u32.saturating_pow(self.failures))
             .min(self.max);
         self.failures = self.failures.saturating_add(1);
-        // Each hasher of a `RandomState` is seeded from the system's random numbers.
-        let part = (self.random.hash_one(self.failures) % 1_001) as u32;
         full / 2 + full / 2 * part / 1_000
     }
 }
