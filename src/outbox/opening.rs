@@ -14,7 +14,7 @@ use super::store::Found;
 use super::{OpenError, Opening};
 
 /// No device starts so often: a larger epoch is damage, and counting on from it would come to an end.
-const EPOCH_MAX: u64 = 1 << 48;
+pub(super) const EPOCH_MAX: u64 = 1 << 48;
 
 /// The books of a store, with the epoch raised; that is synced when this returns.
 pub(super) fn open_books(

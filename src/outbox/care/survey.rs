@@ -14,9 +14,10 @@ use super::super::files::{self, Marker};
 use super::super::generations::{copied_group, generation_dir, generation_numbers};
 use super::super::group::Snapshot;
 use super::super::ledger::Ledger;
+use super::super::opening::{EPOCH_MAX, latest};
 use super::super::record::{Record, RecordId};
 use super::super::store::{Found, FoundGroup};
-use super::super::{EPOCH_MAX, OpenError, Settings, latest};
+use super::super::{OpenError, Settings};
 use super::scratch::{Opened, Scratch, read_small, size_of};
 use super::{Care, CareError, Watch, tell, unreadable};
 
