@@ -21,8 +21,9 @@ use crate::runtime::state::{Pause, State, StateError};
 /// until then; nothing is on until an input requests it anew.
 ///
 /// Each message sends the state of its input on its port, so that what reads the port can tell "unchanged" from "no more
-/// requests". A change sends at once, off before on, with the topic of the input's last message. What is no level, or comes
-/// from another node, fails and changes nothing.
+/// requests". A change sends at once, off before on, with the topic of the input's last message. Where an input has several topics, as a
+/// `latch` has, what remembers by topic, such as `filter` and `debounce`, takes them for several signals: put a `change` that sets the topic
+/// before the interlock. What is no level, or comes from another node, fails and changes nothing.
 ///
 /// What stands between a port and its contactor must not hold back an "off": no `delay`, and no `gpio out` with `min_on`, which
 /// would keep the one closed while the other closes.
