@@ -108,7 +108,7 @@ impl Definition for Calibrate {
     const EXAMPLE: &'static str = r#"
 [nodes.sensed]
 type = "iio"
-device = "ads1115"
+device = "ads1015"            # so the kernel calls an ADS1115
 channel = "voltage0"
 
 [nodes.coolant]               # an NTC of 10 kohm to ground, 10 kohm to 3.3 V

@@ -16,7 +16,8 @@ use crate::sensors::SensorSpec;
 /// The kernel finds the sensor by an overlay in the Pi's `config.txt`, such as `dtoverlay=i2c-sensor,bme280`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Iio {
-    /// The device's name, as in `/sys/bus/iio/devices/iio:device0/name`, such as `bme280`.
+    /// The device's name, as in `/sys/bus/iio/devices/iio:device0/name`, such as `bme280`. An ADS1115 is called `ads1015`, as its
+    /// driver is.
     device: String,
     /// The channel, as in the names of the device's files: `temp`, `humidityrelative`, `pressure`, `accel_x`, `voltage0`.
     channel: String,

@@ -62,7 +62,7 @@ impl Definition for Integrate {
     const EXAMPLE: &'static str = r#"
 [nodes.clamp]                 # a current clamp's amplifier: 1 V for 1000 W
 type = "iio"
-device = "ads1115"
+device = "ads1015"            # so the kernel calls an ADS1115
 channel = "voltage0"
 
 [nodes.watts]

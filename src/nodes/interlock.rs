@@ -21,8 +21,9 @@ use crate::runtime::state::{Pause, State, StateError};
 /// until then; nothing is on until an input requests it anew.
 ///
 /// Each message sends the state of its input on its port, so that what reads the port can tell "unchanged" from "no more
-/// requests". A change sends at once, off before on, with the topic of the input's last message. What is no level, or comes
-/// from another node, fails and changes nothing.
+/// requests". A change sends at once, off before on, with the topic of the input's last message. Where an input has several topics, as a
+/// `latch` has, what remembers by topic, such as `filter` and `debounce`, takes them for several signals: put a `change` that sets the topic
+/// before the interlock. What is no level, or comes from another node, fails and changes nothing.
 ///
 /// What stands between a port and its contactor must not hold back an "off": no `delay`, and no `gpio out` with `min_on`, which
 /// would keep the one closed while the other closes.
@@ -262,7 +263,15 @@ impl Node for OneAtATime {
         cx: &mut Context<'_>,
     ) -> Result<(), StateError> {
         match pause {
-            Pause::Reload => self.situation = state.read()?,
+            Pause::Reload => {
+                let situation: Situation = state.read()?;
+                let inputs = self.inputs.len();
+                let mut ports = situation.on.iter().chain(&situation.last_on);
+                if situation.requests.len() != inputs || ports.any(|port| *port >= inputs) {
+                    return Err(StateError::unfit("its inputs are others"));
+                }
+                self.situation = situation;
+            }
             Pause::Restart => {
                 cx.cancel_wake();
                 self.start(cx);
@@ -292,7 +301,7 @@ impl Node for OneAtATime {
         if !level {
             request.since = None;
         } else if request.since.is_none() {
-            self.situation.requested += 1;
+            self.situation.requested = self.situation.requested.saturating_add(1);
             request.since = Some(self.situation.requested);
         }
         self.settle_and_send(Some((port, message)), cx);

@@ -18,6 +18,9 @@ use crate::runtime::state::{Pause, State, StateError};
 /// Sends its state, `true` or `false`, with each message, so that what reads it can tell "unchanged" from "no more messages";
 /// a `filter` behind it leaves the changes. What is no level, or comes from another node, fails and changes nothing.
 ///
+/// The topic is that of the message that came, so it changes with the input. What remembers by topic, such as `filter` and `debounce`, takes
+/// that for several signals: put a `change` that sets the topic in between.
+///
 /// Its state is kept over a restart. Outputs are at their safe level then, so it sends its state once at the start, on its own
 /// topic (the flow's and the node's name), if it had sent one before.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -35,7 +35,7 @@ impl Definition for Median {
     const EXAMPLE: &'static str = r#"
 [nodes.level]
 type = "iio"
-device = "ads1115"
+device = "ads1015"            # so the kernel calls an ADS1115
 channel = "voltage0"
 
 [nodes.steady]
@@ -108,7 +108,7 @@ impl Node for Medians {
         let Some(last) = self.last.get_or_fail(&message.topic, cx, VecDeque::new) else {
             return;
         };
-        if last.len() == self.count {
+        while last.len() >= self.count {
             last.pop_front();
         }
         last.push_back(number);

@@ -56,7 +56,7 @@ impl Definition for Range {
     const EXAMPLE: &'static str = r#"
 [nodes.level]
 type = "iio"
-device = "ads1115"
+device = "ads1015"            # so the kernel calls an ADS1115
 channel = "voltage0"
 
 [nodes.percent]

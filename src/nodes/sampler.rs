@@ -122,7 +122,7 @@ impl Node for Sampler {
 
 /// The next tick of a steady pace after `now`: without drift, and without catching up on ticks that were missed.
 pub(super) fn next_tick(last: Duration, every: Duration, now: Duration) -> Duration {
-    let next = last + every;
+    let next = last.saturating_add(every);
     if next > now { next } else { now + every }
 }
 
@@ -229,6 +229,37 @@ mod tests {
             }
         }
         asked
+    }
+
+    /// A flow that comes back after others, which remember nothing, have made a new beginning of monotonic time.
+    #[test]
+    fn a_state_from_a_time_that_has_not_come_does_not_keep_it_from_reading() {
+        let flow = graph(
+            "[nodes.probe]\ntype = 'ds18b20'\ndevice = '28-0316a2795aff'\n\
+             [nodes.show]\ntype = 'debug'\nfrom = 'probe'",
+        );
+        let later = Now::default().later(Duration::from_secs(10 * 86_400));
+        let mut effects = Vec::new();
+        let mut engine = Engine::new("d");
+        engine.add(flow.clone(), later, &mut effects);
+        let checkpoint = engine.checkpoint(0, later).expect("it runs");
+        let mut engine = Engine::new("d");
+        let now = Now {
+            mono: Duration::from_secs(7),
+            wall: later.wall.saturating_add(Duration::from_secs(60)),
+        };
+        effects.clear();
+        engine.add_restored(flow, checkpoint, now, &mut effects);
+        assert!(
+            matches!(&effects[..], [Effect::Forgot { .. }]),
+            "{effects:?}"
+        );
+        effects.clear();
+        engine.wake(now, 100, &mut effects);
+        assert!(
+            matches!(&effects[..], [Effect::ReadSensor { .. }]),
+            "{effects:?}"
+        );
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Definition for Stuck {
     const EXAMPLE: &'static str = r#"
 [nodes.tank]
 type = "iio"
-device = "ads1115"
+device = "ads1015"            # so the kernel calls an ADS1115
 channel = "voltage0"
 
 [nodes.alive]

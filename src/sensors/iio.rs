@@ -218,7 +218,7 @@ mod tests {
         ("bus/iio/devices/iio:device1/in_accel_x_raw", "-12\n"),
         ("bus/iio/devices/iio:device1/in_accel_z_raw", "256\n"),
         ("bus/iio/devices/iio:device1/in_accel_scale", "0.038300\n"),
-        ("bus/iio/devices/iio:device2/name", "ads1115\n"),
+        ("bus/iio/devices/iio:device2/name", "ads1015\n"),
         ("bus/iio/devices/iio:device2/label", "tank\n"),
         ("bus/iio/devices/iio:device2/in_voltage0_raw", "13200\n"),
         (
@@ -262,8 +262,8 @@ mod tests {
         check("bme280", "pressure", 1013.25);
         check("adxl345", "accel_x", -0.4596);
         check("adxl345", "accel_z", 9.8048);
-        check("ads1115", "voltage0", 1.65);
-        check("ads1115", "voltage0-voltage1", -0.005);
+        check("ads1015", "voltage0", 1.65);
+        check("ads1015", "voltage0-voltage1", -0.005);
         check("xadc", "temp0", 43.556433105);
         check("tank", "voltage0", 1.65);
         check("iio:device2", "voltage0", 1.65);
@@ -280,7 +280,7 @@ mod tests {
             PI,
             "bme680",
             "temp",
-            "there are the devices bme280, adxl345, ads1115, xadc",
+            "there are the devices bme280, adxl345, ads1015, xadc",
         );
         check(
             PI,

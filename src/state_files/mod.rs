@@ -190,12 +190,21 @@ impl StateDirectory {
 
     /// The flows of which there are copies.
     pub fn copies(&self) -> Vec<String> {
+        self.flows_with(".toml")
+    }
+
+    /// The flows that have remembered something, those too that have no file any more.
+    pub fn remembering(&self) -> Vec<String> {
+        self.flows_with(".state")
+    }
+
+    fn flows_with(&self, ending: &str) -> Vec<String> {
         let Ok(files) = fs::read_dir(&self.path) else {
             return Vec::new();
         };
         let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
         let mut flows: Vec<String> = names
-            .filter_map(|name| name.strip_suffix(".toml").map(str::to_owned))
+            .filter_map(|name| name.strip_suffix(ending).map(str::to_owned))
             .collect();
         flows.sort();
         flows

@@ -56,6 +56,22 @@ fn names(directory: &StateDirectory) -> Vec<String> {
     names
 }
 
+#[test]
+fn all_that_remember_something_are_named_whether_they_run_or_not() {
+    let (_parent, mut directory) = directory();
+    assert_eq!(directory.remembering(), Vec::<String>::new());
+    for flow in ["b", "a.b"] {
+        let mut checkpoint = checkpoint(1);
+        checkpoint.flow = flow.to_owned();
+        directory.write(&checkpoint).expect("there is room");
+    }
+    directory
+        .keep_copy("c", "description = \"c\"")
+        .expect("there is room");
+    assert_eq!(directory.remembering(), ["a.b", "b"]);
+    assert_eq!(directory.copies(), ["c"]);
+}
+
 fn keeper(directory: StateDirectory) -> (Keeper, Arc<Counters>) {
     let counters = Arc::<Counters>::default();
     let directory = Arc::new(Mutex::new(directory));

@@ -21,6 +21,10 @@ use crate::runtime::watchers::{Place, Watchers, watchers};
 /// Messages that may be on their way in one flow at once. Only what multiplies messages by the thousand comes there.
 const MOST_QUEUED: usize = 200_000;
 
+/// By how much a checkpoint may be later than the time at which a flow goes on from it: one engine takes it, and the other one may have
+/// looked at the clock before.
+const APART: Duration = Duration::from_secs(60);
+
 pub(super) struct Flow {
     pub(super) graph: Arc<Graph>,
     /// Empty while the flow is stopped.
@@ -161,6 +165,10 @@ impl Flow {
         let Some(state) = &remembered.state else {
             return Ok(false);
         };
+        if checkpoint.mono > now.mono.saturating_add(APART) {
+            // Its deadlines would be in a future of days: a sensor that is not read, an output that must not change.
+            return Err(StateError::unfit("it is from a time that has not come"));
+        }
         slot.wake = remembered.wake;
         let mut resumed = Ok(());
         self.call(here, now, effects, |node, cx| {
