@@ -193,8 +193,7 @@ impl Node for Collector {
         self.collection.size = together;
         collected.items.push((item, size));
         if collected.items.len() >= self.count {
-            let (payload, freed) = collected.take(self.overlap);
-            self.collection.size = self.collection.size.minus(freed);
+            let payload = collected.take(self.overlap, &mut self.collection.size);
             message.payload = payload;
             parts::leave_whole(message);
             return cx.pass(0);
@@ -209,29 +208,28 @@ impl Node for Collector {
 
     fn wake(&mut self, cx: &mut Context<'_>) {
         self.collection.is_waiting = false;
-        for (_, collected) in self.collection.topics.iter_mut() {
+        let Collection { topics, size, .. } = &mut self.collection;
+        for (_, collected) in topics.iter_mut() {
             let Some(last) = collected.last.take() else {
                 continue;
             };
-            let (payload, freed) = collected.take(0);
-            self.collection.size = self.collection.size.minus(freed);
+            let payload = collected.take(0, size);
             cx.emit(0, parts::whole(last, payload));
         }
     }
 }
 
 impl Collected {
-    /// The list, of which the last few stay for the next one, and the size of what does not stay.
-    fn take(&mut self, overlap: usize) -> (Value, Size) {
+    /// The list, of which the last few stay for the next one; `together` is the size of all that is collected.
+    fn take(&mut self, overlap: usize, together: &mut Size) -> Value {
         let payloads = self.items.iter().map(|(payload, _)| payload.clone());
         let list = Value::List(payloads.collect::<Vec<_>>().into());
         let gone = self.items.len() - overlap;
-        let mut freed = Size::default();
         for (_, size) in self.items.drain(..gone) {
-            freed = freed.plus(size).expect("all that is collected is bounded");
+            *together = together.minus(size);
         }
         self.last = None;
-        (list, freed)
+        list
     }
 }
 

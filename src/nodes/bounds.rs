@@ -41,8 +41,8 @@ impl Size {
     /// Both together, unless that is too much.
     pub(super) fn plus(self, other: Size) -> Result<Size, String> {
         let sum = Size {
-            values: self.values + other.values,
-            bytes: self.bytes + other.bytes,
+            values: self.values.saturating_add(other.values),
+            bytes: self.bytes.saturating_add(other.bytes),
         };
         sum.check().map(|()| sum)
     }

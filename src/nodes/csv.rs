@@ -228,7 +228,7 @@ impl Converter {
             cx.pass(0);
             return Ok(());
         }
-        self.texts_read += 1;
+        self.texts_read = self.texts_read.wrapping_add(1);
         let id = format!("{}/{}", self.name, self.texts_read);
         let series = Series::new(message, &id, Kind::List, rows.len())?;
         for (index, payload) in rows.into_iter().enumerate() {

@@ -103,7 +103,7 @@ impl Node for Line {
     }
 
     fn message(&mut self, message: &mut Message, cx: &mut Context<'_>) {
-        if self.held.len() == self.most {
+        if self.held.len() >= self.most {
             return cx.fail(format!(
                 "holds {} messages already, this one is too many",
                 self.most

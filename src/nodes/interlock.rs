@@ -263,7 +263,15 @@ impl Node for OneAtATime {
         cx: &mut Context<'_>,
     ) -> Result<(), StateError> {
         match pause {
-            Pause::Reload => self.situation = state.read()?,
+            Pause::Reload => {
+                let situation: Situation = state.read()?;
+                let inputs = self.inputs.len();
+                let mut ports = situation.on.iter().chain(&situation.last_on);
+                if situation.requests.len() != inputs || ports.any(|port| *port >= inputs) {
+                    return Err(StateError::unfit("its inputs are others"));
+                }
+                self.situation = situation;
+            }
             Pause::Restart => {
                 cx.cancel_wake();
                 self.start(cx);
@@ -293,7 +301,7 @@ impl Node for OneAtATime {
         if !level {
             request.since = None;
         } else if request.since.is_none() {
-            self.situation.requested += 1;
+            self.situation.requested = self.situation.requested.saturating_add(1);
             request.since = Some(self.situation.requested);
         }
         self.settle_and_send(Some((port, message)), cx);

@@ -111,6 +111,10 @@ impl Node for Delayed {
                     .is_some()
                 {}
             }
+            if let Back::Messages(count) = self.back {
+                let excess = earlier.len().saturating_sub(count);
+                earlier.drain(..excess);
+            }
             self.remembered += earlier.len();
         }
         Ok(())

@@ -108,7 +108,7 @@ impl Node for Medians {
         let Some(last) = self.last.get_or_fail(&message.topic, cx, VecDeque::new) else {
             return;
         };
-        if last.len() == self.count {
+        while last.len() >= self.count {
             last.pop_front();
         }
         last.push_back(number);

@@ -1,11 +1,17 @@
 //! A pause in the midst of a node's work changes nothing: the example of each node type runs once as it is, and once with its engine
 //! dropped and made anew from a checkpoint again and again, in no time. It must do the same, but for what decision 0014 says.
 
+mod altered;
 mod world;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use self::world::{Allowed, Pauses, Play};
+use crate::message::Message;
+use crate::nodes::testing::graph;
 use crate::nodes::{NodeType, node_types};
-use crate::runtime::Pause;
+use crate::runtime::{Address, Checkpoint, Engine, Event, Now, Pause};
 
 /// The types that remember something. All others must not save anything.
 const STATEFUL: &[&str] = &[
@@ -232,6 +238,98 @@ fn after_a_restart_nodes_go_on_as_if_nothing_had_happened() {
                 deeds(node_type, &flow, None)
             };
             compare(node_type, "after a restart", &found, &expected);
+        }
+    }
+}
+
+/// A state has its check sum, and it is for the same options; but one that another version wrote, or someone by hand, must not stop the
+/// flow: a node begins anew, or goes on from something that can be.
+#[test]
+fn a_state_with_any_other_value_in_it_stops_no_flow() {
+    const AT: Duration = Duration::from_millis(130_250);
+    const THEN: Duration = Duration::from_secs(45);
+    let mut found = Vec::new();
+    for (node_type, flows) in plays() {
+        for flow in flows.iter().filter(|_| STATEFUL.contains(&node_type.name)) {
+            let allowed = Allowed {
+                says_again: false,
+                marks: false,
+            };
+            let play = Play::new(node_type, flow, allowed, None);
+            let stops = play.stops(AT, THEN, altered::states);
+            let stops = stops
+                .into_iter()
+                .map(|it| format!("{} {it}", node_type.name));
+            found.extend(stops);
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+/// A node that reads a number each second, from one second on to another; what it sent last, and what it remembers then.
+fn after(
+    options: &str,
+    state: Option<Vec<u8>>,
+    seconds: std::ops::Range<u32>,
+) -> (String, Vec<u8>) {
+    let graph = graph(&format!(
+        "[nodes.source]\ntype = 'catch'\nnodes = []\n[nodes.tested]\nfrom = 'source'\n{options}\n\
+         [nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
+    ));
+    let node = |name| graph.find(name).expect("it is there");
+    let at = |second: u32| Now::default().later(Duration::from_secs(second.into()));
+    let start = at(seconds.start);
+    let (mut engine, mut effects) = (Engine::new("d"), Vec::new());
+    engine.add(graph.clone(), start, &mut effects);
+    if let Some(state) = state {
+        let mut checkpoint = Checkpoint::clone(&engine.checkpoint(0, start).expect("it runs"));
+        checkpoint.set_state("tested", state);
+        engine = Engine::new("d");
+        engine.add_restored(graph.clone(), Arc::new(checkpoint), start, &mut effects);
+    }
+    for second in seconds.clone() {
+        let now = at(second);
+        engine.wake(now, 100, &mut effects);
+        let message = Message {
+            topic: "t".into(),
+            payload: f64::from(second * 37 % 100).into(),
+            time: now.wall,
+            source: node("source"),
+            headers: None,
+        };
+        let to = Address {
+            flow: 0,
+            node: node("tested"),
+        };
+        let messages = vec![message];
+        engine.handle(now, Event::Messages { to, messages }, &mut effects);
+    }
+    let checkpoint = engine.checkpoint(0, at(seconds.end)).expect("it runs");
+    let state = checkpoint.state("tested").expect("it remembers something");
+    (format!("{:?}", effects.last()), state.bytes().to_vec())
+}
+
+/// Options are part of a node's print, but what they may be changes with versions.
+#[test]
+fn what_is_more_than_may_be_kept_becomes_less_and_not_more() {
+    for (options, large, small, is_all_sent) in [
+        ("type = 'median'\ncount = ", "50", "3", true),
+        ("type = 'lag'\ncount = ", "50", "3", true),
+        ("type = 'zscore'\nlearn = true\ncount = ", "50", "10", true),
+        ("type = 'delay'\nby = '200s'\nmost = ", "50", "10", false),
+        (
+            "type = 'throttle'\nevery = '1h'\nmode = 'queue'\nmost = ",
+            "50",
+            "10",
+            false,
+        ),
+    ] {
+        let (_, kept) = after(&format!("{options}{large}"), None, 0..60);
+        let (sent, found) = after(&format!("{options}{small}"), Some(kept.clone()), 60..160);
+        assert!(found.len() <= kept.len(), "{options}{small}");
+        if is_all_sent {
+            let expected = after(&format!("{options}{small}"), None, 0..160);
+            assert_eq!((sent, found), expected, "{options}{small}");
         }
     }
 }

@@ -146,7 +146,7 @@ impl Splitter {
                 "the message has {count} parts, and {most} is the most"
             ));
         }
-        self.taken_apart += 1;
+        self.taken_apart = self.taken_apart.wrapping_add(1);
         let id = format!("{}/{}", self.name, self.taken_apart);
         let mut series = Series::new(message, &id, kind, count)?;
         if self.topic != Topic::Keep {

@@ -136,11 +136,11 @@ impl Sent {
     fn next(&mut self, limit: Limit, now: Duration) -> Option<Duration> {
         while self
             .0
-            .pop_front_if(|sent| *sent + limit.every <= now)
+            .pop_front_if(|sent| sent.saturating_add(limit.every) <= now)
             .is_some()
         {}
-        let oldest = self.0.front().filter(|_| self.0.len() == limit.count)?;
-        Some(*oldest + limit.every)
+        let oldest = self.0.front().filter(|_| self.0.len() >= limit.count)?;
+        Some(oldest.saturating_add(limit.every))
     }
 }
 
@@ -199,6 +199,8 @@ impl Node for Queueing {
 
     fn resume(&mut self, state: &State, _: Pause, _: &mut Context<'_>) -> Result<(), StateError> {
         self.queues = state.read()?;
+        let queues = self.queues.topics.iter_mut();
+        self.queues.waiting = queues.map(|(_, queue)| queue.waiting.len()).sum();
         Ok(())
     }
 
@@ -217,7 +219,7 @@ impl Node for Queueing {
             queue.sent.0.push_back(now);
             return cx.pass(OUT);
         }
-        if *waiting == self.most {
+        if *waiting >= self.most {
             return cx.fail(format!(
                 "{} messages wait already, this one is too many",
                 self.most

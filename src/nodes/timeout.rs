@@ -210,7 +210,7 @@ impl Remembered {
         for (topic, heard) in self.heard.iter_mut() {
             if heard.is_silent {
                 cx.originate_on(SILENT, topic.clone(), Value::Bool(true), now.wall);
-            } else if heard.mono + after <= now.mono {
+            } else if heard.mono.saturating_add(after) <= now.mono {
                 self.deadlines.set(topic, now.mono + after, cx);
             }
         }

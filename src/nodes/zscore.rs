@@ -234,14 +234,14 @@ impl Node for Judge {
         let verdict = Verdict::new(number, mean, stddev.max(self.least_stddev));
         let is_outlier = verdict.send(self.threshold, message, cx);
         if is_outlier && !self.learn {
-            series.outliers += 1;
+            series.outliers = series.outliers.saturating_add(1);
             if series.outliers < self.count {
                 return;
             }
             series.last.clear();
         }
         series.outliers = 0;
-        if series.last.len() == self.count {
+        while series.last.len() >= self.count {
             series.last.pop_front();
         }
         series.last.push_back(number);

@@ -55,6 +55,11 @@ impl State {
         &self.0
     }
 
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> State {
+        State(bytes)
+    }
+
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, StateError> {
         rmp_serde::from_slice(&self.0).map_err(StateError)
     }

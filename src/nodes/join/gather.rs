@@ -95,7 +95,7 @@ impl Gatherer {
 
     fn is_complete(&self) -> bool {
         self.need.is_met(self.count(), &self.gathered.fields)
-            || self.gathered.items.len() == MOST_PARTS
+            || self.gathered.items.len() >= MOST_PARTS
     }
 
     /// How many came of what is counted: of an object by topic or source the fields, else the messages.
@@ -139,7 +139,7 @@ impl Gathered {
                 self.items.push(mem::take(&mut message.payload));
             }
         }
-        self.messages += 1;
+        self.messages = self.messages.saturating_add(1);
         self.last = Some(message.clone());
         Ok(())
     }

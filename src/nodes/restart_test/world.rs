@@ -60,6 +60,8 @@ pub(super) struct Play {
     pub(super) deeds: Vec<String>,
     /// How many states of them were saved, and how many might have been.
     pub(super) saved: (usize, usize),
+    /// Why the flow stopped, where that is not the end of the test.
+    stopped: Option<Vec<String>>,
 }
 
 impl Play {
@@ -111,12 +113,57 @@ impl Play {
             pauses_at: pauses_at.into(),
             deeds: Vec::new(),
             saved: (0, 0),
+            stopped: None,
         }
+    }
+
+    /// Goes on for so long, and then, for each state that `altered` makes of those of the tested nodes, for the second span from there.
+    /// Says with which the flow stopped, and why.
+    pub(super) fn stops(
+        mut self,
+        at: Duration,
+        then: Duration,
+        altered: impl Fn(&[u8]) -> Vec<Vec<u8>>,
+    ) -> Vec<String> {
+        self.start(None);
+        self.go_on_until(at);
+        self.now = self.now.later(at.saturating_sub(self.now.mono));
+        let checkpoint = self.engine.checkpoint(0, self.now).expect("it runs");
+        let (began, edges) = (self.now, self.edges.clone());
+        let mut found = Vec::new();
+        for node in self.tested_nodes() {
+            let node = self.graph.node_name(node).to_owned();
+            let Some(state) = checkpoint.state(&node) else {
+                continue;
+            };
+            for state in altered(state.bytes()) {
+                for pause in [Pause::Restart, Pause::Reload] {
+                    let mut checkpoint = Checkpoint::clone(&checkpoint);
+                    checkpoint.set_state(&node, state.clone());
+                    self.engine = Engine::new("press-7");
+                    self.now = began;
+                    self.readings = 0;
+                    self.edges = edges.clone();
+                    self.stopped = Some(Vec::new());
+                    self.start(Some((Arc::new(checkpoint), pause)));
+                    self.go_on_until(at + then);
+                    for reason in self.stopped.take().into_iter().flatten() {
+                        found.push(format!("{node} {pause:?} {state:02x?}: {reason}"));
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// What the nodes of the tested type do in an hour.
     pub(super) fn run(mut self) -> Play {
         self.start(None);
+        self.go_on_until(END);
+        self
+    }
+
+    fn go_on_until(&mut self, end: Duration) {
         loop {
             let next_pause = self.pauses_at.front().copied();
             let next_edge = self.edges.front().map(|(time, ..)| *time);
@@ -125,9 +172,9 @@ impl Play {
                 .into_iter()
                 .flatten()
                 .min()
-                .filter(|next| *next <= END && self.readings < MOST_READINGS)
+                .filter(|next| *next <= end && self.readings < MOST_READINGS)
             else {
-                return self;
+                return;
             };
             self.now = self.now.later(next.saturating_sub(self.now.mono));
             if next_pause == Some(next) {
@@ -215,8 +262,13 @@ impl Play {
                         }
                     }
                 }
-                Effect::FlowStopped { panic, .. } => panic!("{}: {panic}", self.tested.name),
-                Effect::Forgot { reason, .. } => panic!("{}: {reason}", self.tested.name),
+                Effect::FlowStopped { panic, .. } => match &mut self.stopped {
+                    Some(stopped) => stopped.push(panic),
+                    None => panic!("{}: {panic}", self.tested.name),
+                },
+                Effect::Forgot { reason, .. } if self.stopped.is_none() => {
+                    panic!("{}: {reason}", self.tested.name)
+                }
                 _ => {}
             }
         }

@@ -52,7 +52,7 @@ impl Fold {
 
     #[inline]
     pub(super) fn add(&mut self, time: Timestamp, value: f64) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.sum.add(value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
@@ -72,7 +72,7 @@ impl Fold {
 
     /// Takes in the fold of later readings, made with the same trackers.
     pub(super) fn merge(&mut self, later: &Fold) {
-        self.count += later.count;
+        self.count = self.count.saturating_add(later.count);
         self.sum.merge(later.sum);
         self.min = self.min.min(later.min);
         self.max = self.max.max(later.max);

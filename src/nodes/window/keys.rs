@@ -108,7 +108,7 @@ impl<T: Default> Keys<T> {
     }
 
     fn new_slot(&mut self, name: Option<Text>) -> Slot<T> {
-        self.next_rank += 1;
+        self.next_rank = self.next_rank.saturating_add(1);
         Slot {
             name,
             kept: T::default(),
@@ -140,7 +140,7 @@ impl<T: Default> Keys<T> {
             (false, None) => {
                 self.idle.insert((self.next_idle, place));
                 slot.idle = Some(self.next_idle);
-                self.next_idle += 1;
+                self.next_idle = self.next_idle.saturating_add(1);
             }
             _ => {}
         }

@@ -329,7 +329,8 @@ pub(super) struct Histogram {
 
 impl Histogram {
     fn add(&mut self, value: f64) {
-        self.counts[self.place(value)] += 1;
+        let count = &mut self.counts[self.place(value)];
+        *count = count.saturating_add(1);
     }
 
     fn remove(&mut self, value: f64) {

@@ -237,10 +237,12 @@ impl<K: Kind> Timeline<K> {
                 is_restart,
             };
             rules.kind.resume(&mut slot.kept, &resumed)?;
+            slot.waiting = 0;
         }
         for (place, reading) in self.waiting.iter_mut() {
-            let slot = slots.get(*place);
+            let slot = slots.get_mut(*place);
             let slot = slot.ok_or_else(|| StateError::unfit("a message of no key waits"))?;
+            slot.waiting += 1;
             share(&mut reading.topic, slot.name.as_ref());
             reading.is_restored |= is_restart;
         }

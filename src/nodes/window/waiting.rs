@@ -23,7 +23,7 @@ impl Waiting {
     }
 
     pub(super) fn add(&mut self, place: usize, reading: Reading) {
-        self.came += 1;
+        self.came = self.came.saturating_add(1);
         let at = (reading.time, self.came);
         self.readings.insert(at, (place, reading));
     }

@@ -5,6 +5,7 @@ use crate::message::{Timestamp, Value};
 use crate::nodes::testing::graph;
 use crate::nodes::{BuildError, Spec, Surroundings, Use};
 use crate::runtime::node::{Context, Node};
+use crate::runtime::state::State;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -305,5 +306,10 @@ impl Checkpoint {
     pub(crate) fn forget(&mut self, node: &str) -> bool {
         let remembered = self.nodes.get_mut(node).expect("all nodes are there");
         remembered.state.take().is_some()
+    }
+
+    pub(crate) fn set_state(&mut self, node: &str, bytes: Vec<u8>) {
+        let remembered = self.nodes.get_mut(node).expect("all nodes are there");
+        remembered.state = Some(State::from_bytes(bytes));
     }
 }

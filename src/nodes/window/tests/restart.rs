@@ -668,6 +668,21 @@ fn a_state_that_is_wrong_anywhere_is_refused_without_a_panic() {
                     .iter()
                     .all(|effect| matches!(effect, Effect::Forgot { .. }));
                 assert!(is_good, "byte {place} as {wrong}: {effects:?}");
+                let mut went_on = Device {
+                    graph: device.graph.clone(),
+                    engine,
+                    now: device.now,
+                    checkpoint: None,
+                    sent: Vec::new(),
+                };
+                for (place, topic) in ["t0", "t1", "t2"].into_iter().enumerate() {
+                    let seconds = [5, 6, 70][place];
+                    went_on.deliver(topic, HOUR + 1_000 * seconds, 0.25);
+                }
+                went_on.until(HOUR + 10 * MINUTE);
+                let has_stopped = |sent: &String| sent.contains("FlowStopped");
+                let stopped = went_on.sent.into_iter().find(has_stopped);
+                assert_eq!(stopped, None, "byte {place} as {wrong}");
             }
         }
     }
