@@ -43,7 +43,7 @@ enum Action {
     },
     /// Show what certificates and revocation lists (PEM) hold and how long they are valid
     Show {
-        /// Without any: those of [uplink] in the settings file
+        /// Without any: those of `[uplink]` in the settings file
         files: Vec<PathBuf>,
         /// The settings file. Default: tidegate.toml
         #[arg(long, value_name = "FILE", conflicts_with = "files")]
