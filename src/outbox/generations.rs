@@ -555,6 +555,11 @@ impl Store for Generations {
         match fs::remove_dir_all(&dir) {
             Ok(()) => {
                 self.sizes.remove(&generation);
+                // Else a power cut may bring it back. That is harmless as long as there is a snapshot which knows what is settled; if
+                // that is damaged, what was given up would come late.
+                if let Err(error) = files::sync_dir(&self.root) {
+                    tracing::warn!("outbox: cannot sync {}: {error}", self.root.display());
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.sizes.remove(&generation);

@@ -603,8 +603,15 @@ impl Store for SharedDisk {
             return disk.did(format!("generation {generation} cannot be removed"));
         }
         if let Some(removed) = disk.generations.remove(&generation) {
-            disk.removed.insert(generation, removed);
             disk.did(format!("generation {generation} is removed"));
+            disk.removed.insert(generation, removed);
+        }
+        drop(disk);
+        // Its directory is synced at once, but a crash may come between.
+        self.point();
+        let mut disk = self.lock();
+        if !disk.faults.sync_fails {
+            disk.removed.clear();
         }
     }
 
