@@ -29,14 +29,14 @@ install_missing() {
 }
 
 install_packages() {
-    local missing=() had_mosquitto=yes
+    local missing=() had_mosquitto=yes had_nats=yes
     command -v mosquitto >/dev/null || { missing+=(mosquitto) && had_mosquitto=no; }
     command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
     command -v openssl >/dev/null || missing+=(openssl)
     command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
     command -v mount >/dev/null || missing+=(mount)
     command -v ip >/dev/null || missing+=(iproute2)
-    command -v nats-server >/dev/null || missing+=(nats-server)
+    command -v nats-server >/dev/null || { missing+=(nats-server) && had_nats=no; }
     command -v pgrep >/dev/null || missing+=(procps)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
@@ -54,6 +54,10 @@ install_packages() {
     # Also after a failure: the package may be there.
     if [ $had_mosquitto = no ] && command -v mosquitto >/dev/null; then
         stop_packaged_mosquitto || status=$?
+    fi
+    # The same for this one, which would take the port that the nodes of the tests listen at.
+    if [ $had_nats = no ] && [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now --quiet nats-server || echo "the nats-server service could not be told to stop" >&2
     fi
     return $status
 }
@@ -110,11 +114,7 @@ step "tools" install_missing
 step "format" cargo fmt --check
 step "clippy" cargo clippy --locked --all-targets --quiet -- -D warnings
 step "tests" cargo test --locked --quiet
-<<<<<<< HEAD
-step "tests that need mosquitto, pandas or a disk of their own" cargo test --locked --quiet --test all -- --ignored
-=======
-step "tests that need mosquitto, pandas or paho-mqtt" cargo test --locked --quiet --test all -- --ignored
->>>>>>> obx
+step "tests that need mosquitto, pandas, paho-mqtt, nats-server or a disk of their own" cargo test --locked --quiet --test all -- --ignored
 step "documentation" documentation
 step "demo" cargo run --locked --release --quiet -- demo --seconds 10 --json
 step "flows" "${CARGO_TARGET_DIR:-target}/release/tidegate" check flows
