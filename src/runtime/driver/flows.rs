@@ -20,7 +20,7 @@ use super::{ThreadError, chain};
 use crate::board::BoardError;
 use crate::flow::Graph;
 use crate::message::NodeId;
-use crate::runtime::engine::{Kept, Swap, same_nodes};
+use crate::runtime::engine::{Kept, Swap, heirs};
 use crate::runtime::links::{self, Ends};
 use crate::runtime::node::Address;
 use crate::runtime::state::{Checkpoint, Pause};
@@ -154,7 +154,7 @@ impl Plan {
             .leaving(side)
             .map(|(old, new)| Swap {
                 old: Some(old.place),
-                goes_to: Some((new.place, same_nodes(&old.graph, &new.graph))),
+                goes_to: Some((new.place, heirs(&old.graph, &new.graph))),
                 ..Swap::default()
             })
             .collect();
@@ -393,7 +393,7 @@ impl Layout {
 fn moved(plan: &Plan, leaving: &[Leaving]) -> HashMap<u32, (u32, Vec<Option<NodeId>>)> {
     let mut moved = HashMap::new();
     for ((old, new), leaving) in plan.leaving(Side::Data).zip(leaving) {
-        let there = same_nodes(&old.graph, &new.graph);
+        let there = heirs(&old.graph, &new.graph);
         for (place, nodes) in &leaving.leading_here {
             let nodes = nodes.iter().map(|node| there[usize::from((*node)?.0)]);
             moved.insert(*place, (new.place, nodes.collect()));
