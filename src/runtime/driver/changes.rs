@@ -19,7 +19,7 @@ use super::host::Host;
 use super::inputs::ArmedInput;
 use super::sensors::Attached;
 use super::wiring::{self, Side, WantedInput};
-use crate::board::BoardError;
+use crate::board::{BoardError, Pin};
 use crate::flow::Graph;
 use crate::message::NodeId;
 use crate::runtime::engine::{Engine, Event, Kept, Swap, Whereabouts};
@@ -180,17 +180,26 @@ impl Host {
 
     /// Who asked gets an answer even after a panic: what is to run from now on is noted first, and is what starts again.
     fn change(&mut self, mut change: Change, engine: &mut Engine) {
-        self.flows = std::mem::take(&mut change.flows);
+        let before = std::mem::replace(&mut self.flows, std::mem::take(&mut change.flows));
         self.log.set_flows(&self.flows);
         self.readers.set(std::mem::take(&mut change.sensors));
         for (link, ends) in self.links.iter_mut().zip(change.ends.clone()) {
             link.lead_to(ends);
         }
         let reply = change.reply.clone();
+        let inputs: Vec<Pin> = match &change.inputs {
+            Inputs::Arm { wanted, .. } => wanted.iter().map(|input| input.pin).collect(),
+            Inputs::Armed(_) => Vec::new(),
+        };
         let changed = catch_unwind(AssertUnwindSafe(|| self.swap(change, engine)));
         let (changed, panic) = match changed {
             Ok(changed) => (changed, None),
-            Err(panic) => (Changed::default(), Some(panic)),
+            Err(panic) => {
+                // Who starts again sees to the outputs that it has, and to no others.
+                let outputs = before.values().flat_map(|flow| flow.outputs());
+                self.drive_safe(outputs.filter(|(pin, _)| !inputs.contains(pin)));
+                (Changed::default(), Some(panic))
+            }
         };
         self.hand_over_drafts();
         let _ = reply.send(changed);
@@ -223,11 +232,11 @@ impl Host {
             Inputs::Arm { wanted, .. } => &wanted[..],
             Inputs::Armed(_) => &[],
         };
+        let is_input = |pin: Pin| wanted.iter().any(|input| input.pin == pin);
+        // They are no outputs any more, and must not become some again.
+        self.unmet.retain(|pin, _| !is_input(*pin));
         for (pin, safe) in swapped.left {
-            if wanted.iter().any(|input| input.pin == pin) {
-                // It is no output any more, and must not become one again.
-                self.unmet.remove(&pin);
-            } else {
+            if !is_input(pin) {
                 self.drive(pin, safe.into());
             }
         }
