@@ -169,7 +169,12 @@ async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure
         .as_ref()
         .map(|state| remembered(&flows, state))
         .unwrap_or_default();
-    let clock = Clock::resume(remembered.values().map(|checkpoint| checkpoint.now()));
+    let mut moments: Vec<_> = remembered.values().map(|it| it.now()).collect();
+    if let Some(state) = state.as_ref().filter(|_| moments.is_empty()) {
+        // Nobody waits for a time of the clock that was. Flows that are added later may.
+        moments = state.moments();
+    }
+    let clock = Clock::resume(moments);
     let needs_board = flows.iter().any(|flow| flow.uses().next().is_some());
     let board = if config.is_board_wrong {
         let reason = "[board] of the settings is wrong, so no pin is touched".to_owned();

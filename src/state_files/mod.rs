@@ -21,6 +21,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::runtime::Now;
 use crate::runtime::driver::chain;
 use crate::runtime::state::Checkpoint;
 
@@ -130,7 +131,11 @@ impl StateDirectory {
             }
         };
         match checkpoint::decode(&bytes) {
-            Ok(checkpoint) => Some(checkpoint),
+            Ok(mut checkpoint) => {
+                // One that was copied from another flow's is this one's from now on.
+                flow.clone_into(&mut checkpoint.flow);
+                Some(checkpoint)
+            }
             Err(checkpoint::Unusable::Newer(version)) => {
                 tracing::error!(
                     "{}; flow `{flow}` begins anew",
@@ -151,6 +156,21 @@ impl StateDirectory {
                 None
             }
         }
+    }
+
+    /// When the checkpoints were taken that are here, also those of flows that do not run. What cannot be read has no moment.
+    pub fn moments(&self) -> Vec<Now> {
+        let flows = self.names(".state").into_iter();
+        let checkpoints = flows.filter_map(|flow| {
+            let bytes = read_bounded(&self.state_path(&flow)).ok()??;
+            checkpoint::decode(&bytes).ok()
+        });
+        checkpoints.map(|checkpoint| checkpoint.now()).collect()
+    }
+
+    /// Whether there is something that a flow remembered.
+    fn has(&self, flow: &str) -> bool {
+        self.state_path(flow).exists()
     }
 
     /// Writes what a flow remembers; gives the length of the file.
@@ -190,12 +210,17 @@ impl StateDirectory {
 
     /// The flows of which there are copies.
     pub fn copies(&self) -> Vec<String> {
+        self.names(".toml")
+    }
+
+    /// The flows of which there is a file that ends so.
+    fn names(&self, ending: &str) -> Vec<String> {
         let Ok(files) = fs::read_dir(&self.path) else {
             return Vec::new();
         };
         let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
         let mut flows: Vec<String> = names
-            .filter_map(|name| name.strip_suffix(".toml").map(str::to_owned))
+            .filter_map(|name| name.strip_suffix(ending).map(str::to_owned))
             .collect();
         flows.sort();
         flows

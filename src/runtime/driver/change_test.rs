@@ -265,6 +265,26 @@ fn a_pin_that_is_left_is_safe_even_if_the_change_fails() {
     driver.stop();
 }
 
+/// Of a clock that ran on while this one began anew: its timers would wait until then.
+#[test]
+fn a_flow_that_is_added_begins_anew_if_what_it_remembers_is_of_a_later_time() {
+    let year = Duration::from_secs(365 * 86_400);
+    let mut engine = crate::runtime::Engine::new("d");
+    let now = crate::runtime::Now::default().later(year);
+    let flow = named("d", NUMBERS);
+    let place = engine.add(flow.clone(), now, &mut Vec::new());
+    let remembered = engine.checkpoint(place, now);
+    let driver = start(&[("c", BETWEEN)], &Scripted::default());
+    let flow = NewFlow {
+        graph: flow,
+        remembered,
+    };
+    driver.flows().put(vec![flow]).unwrap();
+    let mut tap = driver.taps().watch("d/number").unwrap();
+    assert!(next(&mut tap).is_some());
+    driver.stop();
+}
+
 #[test]
 fn a_flow_that_is_added_goes_on_from_what_it_is_given() {
     let driver = start(

@@ -20,6 +20,7 @@ use super::{ThreadError, chain};
 use crate::board::BoardError;
 use crate::flow::Graph;
 use crate::message::NodeId;
+use crate::runtime::clock::Now;
 use crate::runtime::engine::{Kept, Swap, heirs};
 use crate::runtime::links::{self, Ends};
 use crate::runtime::node::Address;
@@ -139,6 +140,21 @@ impl Plan {
         }
     }
 
+    /// A clock that began anew, because nothing was known of another one, does not reach the deadlines of that one for long.
+    fn forget_later_times(&mut self, now: Now) {
+        for news in &mut self.news {
+            let is_later = |it: &mut Arc<Checkpoint>| it.mono > now.mono;
+            if news.old.is_none()
+                && let Some(later) = news.remembered.take_if(is_later)
+            {
+                tracing::warn!(
+                    "flow `{}` begins anew: what it remembered is of a clock that is ahead of this start's",
+                    later.flow
+                );
+            }
+        }
+    }
+
     fn flows_at(&self, side: Side) -> impl Iterator<Item = &Placed> {
         self.flows.iter().filter(move |flow| flow.side == side)
     }
@@ -182,6 +198,7 @@ impl Plan {
 impl Layout {
     fn put(&mut self, news: Vec<NewFlow>) -> Result<(), ChangeError> {
         let mut plan = self.plan(news);
+        plan.forget_later_times(self.threads.clock().now());
         let missing = self.missing_sensors(&plan);
 
         let control = self.prepare(Side::Control, &plan, missing, None)?;
