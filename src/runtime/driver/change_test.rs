@@ -259,9 +259,13 @@ fn a_pin_that_is_left_is_safe_even_if_the_change_fails() {
     let last = || board.0.driven.lock().unwrap().last().cloned();
     wait_for("it is high", || last() == Some(Drive::Level(Level::High)));
     board.0.panics_at_output.store(1, Ordering::Relaxed);
-    put(&driver, &[("a", BETWEEN)]).unwrap();
+    put(&driver, &[("a", &format!("{SWITCH}{SHOW}"))]).unwrap();
     wait_for("it fails", || driver.counters().panics.get() == 1);
     wait_for("it is low", || last() == Some(Drive::Level(Level::Low)));
+    wait_for("the input is read", || {
+        driver.counters().readings.get() == 1
+    });
+    assert_eq!(driver.counters().failures.get(), 0);
     driver.stop();
 }
 

@@ -96,6 +96,16 @@ pub(super) enum Inputs {
     Armed(Vec<ArmedInput>),
 }
 
+impl Inputs {
+    /// The pins that are to be inputs, for the one that has the board.
+    fn wanted(&self) -> Vec<Pin> {
+        match self {
+            Inputs::Arm { wanted, .. } => wanted.iter().map(|input| input.pin).collect(),
+            Inputs::Armed(_) => Vec::new(),
+        }
+    }
+}
+
 /// The queues of an engine that stands still, and where flows go that leave it: by their places there.
 pub(super) struct Takes {
     pub(super) edges: Receiver<Event>,
@@ -187,28 +197,23 @@ impl Host {
             link.lead_to(ends);
         }
         let reply = change.reply.clone();
-        let inputs: Vec<Pin> = match &change.inputs {
-            Inputs::Arm { wanted, .. } => wanted.iter().map(|input| input.pin).collect(),
-            Inputs::Armed(_) => Vec::new(),
-        };
-        let changed = catch_unwind(AssertUnwindSafe(|| self.swap(change, engine)));
-        let (changed, panic) = match changed {
-            Ok(changed) => (changed, None),
-            Err(panic) => {
-                // Who starts again sees to the outputs that it has, and to no others.
-                let outputs = before.values().flat_map(|flow| flow.outputs());
-                self.drive_safe(outputs.filter(|(pin, _)| !inputs.contains(pin)));
-                (Changed::default(), Some(panic))
-            }
-        };
+        let wanted = change.inputs.wanted();
+        let mut changed = Changed::default();
+        let swapped = catch_unwind(AssertUnwindSafe(|| self.swap(change, engine, &mut changed)));
+        if swapped.is_err() {
+            // Who starts again sees to the outputs that it has, and to no others.
+            let outputs = before.values().flat_map(|flow| flow.outputs());
+            self.drive_safe(outputs.filter(|(pin, _)| !wanted.contains(pin)));
+        }
         self.hand_over_drafts();
         let _ = reply.send(changed);
-        if let Some(panic) = panic {
+        if let Err(panic) = swapped {
             resume_unwind(panic);
         }
     }
 
-    fn swap(&mut self, change: Change, engine: &mut Engine) -> Changed {
+    /// What is in `changed` holds even if the rest fails.
+    fn swap(&mut self, change: Change, engine: &mut Engine, changed: &mut Changed) {
         let Change {
             swaps,
             inputs,
@@ -216,34 +221,8 @@ impl Host {
             takes,
             ..
         } = change;
-        let is_left = swaps.iter().any(|swap| swap.goes_to.is_some());
-        let brought = swaps.iter().map(|swap| (swap.new, swap.brings.clone()));
-        let brought: Vec<_> = brought.collect();
-        let mut effects = Effects::new();
-        let swapped = engine.swap(swaps, self.clock.now(), &mut effects);
-        assert_eq!(
-            engine.graphs().count(),
-            self.flows.len(),
-            "what was prepared is lost, because the engine thread had to start again meanwhile"
-        );
-        self.remember(&brought, &swapped.kept);
-
-        let wanted = match &inputs {
-            Inputs::Arm { wanted, .. } => &wanted[..],
-            Inputs::Armed(_) => &[],
-        };
-        let is_input = |pin: Pin| wanted.iter().any(|input| input.pin == pin);
-        // They are no outputs any more, and must not become some again.
-        self.unmet.retain(|pin, _| !is_input(*pin));
-        for (pin, safe) in swapped.left {
-            if !is_input(pin) {
-                self.drive(pin, safe.into());
-            }
-        }
-        let mut changed = Changed {
-            kept: swapped.kept,
-            ..Changed::default()
-        };
+        let wanted_pins = inputs.wanted();
+        // Before the flows: those that start again after a failure have them too.
         match (inputs, &mut self.board) {
             (Inputs::Arm { armed, wanted }, Some(board)) => {
                 let edges = [&self.ways[0].edges, &self.ways[1].edges].map(Sender::clone);
@@ -255,6 +234,26 @@ impl Host {
             (Inputs::Armed(inputs), _) => self.inputs = inputs,
             (Inputs::Arm { .. }, None) => {}
         }
+        // They are no outputs any more, and must not become some again.
+        self.unmet.retain(|pin, _| !wanted_pins.contains(pin));
+
+        let is_left = swaps.iter().any(|swap| swap.goes_to.is_some());
+        let brought = swaps.iter().map(|swap| (swap.new, swap.brings.clone()));
+        let brought: Vec<_> = brought.collect();
+        let mut effects = Effects::new();
+        let swapped = engine.swap(swaps, self.clock.now(), &mut effects);
+        self.remember(&brought, &swapped.kept);
+        changed.kept = swapped.kept;
+        assert_eq!(
+            engine.graphs().count(),
+            self.flows.len(),
+            "what was prepared is lost, because the engine thread had to start again meanwhile"
+        );
+        for (pin, safe) in swapped.left {
+            if !wanted_pins.contains(&pin) {
+                self.drive(pin, safe.into());
+            }
+        }
         self.perform(engine, &mut effects);
         self.watchers.follow(engine);
         self.take_first(first, engine);
@@ -265,7 +264,6 @@ impl Host {
         if is_left {
             changed.for_other.extend(self.set_apart(engine));
         }
-        changed
     }
 
     /// What the flows start again from if this thread fails.
