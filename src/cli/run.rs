@@ -19,7 +19,7 @@ use crate::flow::{Diagnostic, Graph, Severity};
 use crate::logging;
 use crate::reload::{self, Copies, FlowFiles};
 use crate::runtime::driver::chain;
-use crate::runtime::{Checkpoint, Clock, Now};
+use crate::runtime::{Checkpoint, Clock};
 use crate::state_files::{StateDirectory, StateFileError};
 use crate::subscriptions::Brokers;
 
@@ -156,20 +156,6 @@ fn remembered(flows: &[Arc<Graph>], state: &StateDirectory) -> HashMap<String, A
         .collect()
 }
 
-/// When all that is remembered was taken, also of flows that do not run: one that comes back later must not find its deadlines ahead of
-/// the clock.
-fn moments(
-    flows: &[Arc<Graph>],
-    remembered: &HashMap<String, Arc<Checkpoint>>,
-    state: &StateDirectory,
-) -> Vec<Now> {
-    let runs = |name: &String| flows.iter().any(|flow| **flow.name() == **name);
-    let others = state.remembering().into_iter().filter(|name| !runs(name));
-    let others = others.filter_map(|name| Some(state.read(&name)?.now()));
-    let of_flows = remembered.values().map(|checkpoint| checkpoint.now());
-    of_flows.chain(others).collect()
-}
-
 async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure> {
     // Signals first: one that comes during the start must not kill us.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -184,9 +170,8 @@ async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure
         .as_ref()
         .map(|state| remembered(&flows, state))
         .unwrap_or_default();
-    let moments = state
-        .as_ref()
-        .map(|state| moments(&flows, &remembered, state));
+    // Also of flows that do not run: one that comes back later must not find its deadlines ahead of the clock.
+    let moments = state.as_ref().map(StateDirectory::moments);
     let clock = Clock::resume(moments.unwrap_or_default());
     let needs_board = flows.iter().any(|flow| flow.uses().next().is_some());
     let board = if config.is_board_wrong {

@@ -28,7 +28,7 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Diagnostic>), ConfigError> {
     for file in config.paths_mut() {
         *file = directory.join(&file);
     }
-    check_state_path(&mut config, &mut report);
+    check_state_path(&mut config, directory, &mut report);
     Ok((config, report.into_diagnostics()))
 }
 
@@ -182,9 +182,12 @@ fn board_section(
     is_right
 }
 
-/// Last good copies have the names of flow files, and the outbox is deleted by other rules.
-fn check_state_path(config: &mut Config, report: &mut Report) {
-    let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
+/// Last good copies have the names of flow files, and those of no flow are deleted, as the settings would be; the outbox is deleted
+/// by other rules.
+fn check_state_path(config: &mut Config, settings: &Path, report: &mut Report) {
+    // The directory of `tidegate.toml` is an empty path.
+    let here = |path: &Path| Path::new(".").join(path);
+    let same = |a: &Path, b: &Path| match (here(a).canonicalize(), here(b).canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         _ => a.components().eq(b.components()),
     };
@@ -194,6 +197,7 @@ fn check_state_path(config: &mut Config, report: &mut Report) {
         (flows.as_path(), "the flows are"),
         (beside_flow.unwrap_or(flows), "the flow is"),
         (config.outbox.path.as_path(), "the outbox is"),
+        (settings, "the settings are"),
     ];
     let found = taken
         .iter()

@@ -266,6 +266,7 @@ fn the_state_has_a_place_of_its_own_and_an_interval_within_limits() {
             "where the flow is",
         ),
         ("[state]\npath = './outbox'", "where the outbox is"),
+        ("[state]\npath = '.'", "where the settings are"),
     ] {
         assert!(check(text, &[expected]).is_state_wrong);
     }

@@ -138,15 +138,34 @@ impl Site {
             }
         }
         // One that does not fit stays as it is, and then another one may not fit.
-        let (mut site, news) = loop {
+        let mut misfits = Vec::new();
+        let (mut site, mut news) = loop {
             match self.with(&candidates) {
                 Ok(found) => break found,
-                Err(misfit) => {
-                    candidates.remove(misfit.place);
-                    diagnostics.extend(misfit.diagnostics);
-                }
+                Err(misfit) => misfits.push(candidates.remove(misfit.place)),
             }
         };
+        // What was in the way of one may not fit itself.
+        let mut reasons = Vec::new();
+        let mut is_settled = misfits.is_empty();
+        while !is_settled {
+            reasons.clear();
+            is_settled = true;
+            for candidate in std::mem::take(&mut misfits) {
+                candidates.push(candidate);
+                match self.with(&candidates) {
+                    Ok(found) => {
+                        (site, news) = found;
+                        is_settled = false;
+                    }
+                    Err(misfit) => {
+                        reasons.extend(misfit.diagnostics);
+                        misfits.extend(candidates.pop());
+                    }
+                }
+            }
+        }
+        diagnostics.append(&mut reasons);
         site.files = files;
         site.check_links();
         diagnostics.append(&mut site.diagnostics);
@@ -544,6 +563,13 @@ mod tests {
                 "GPIO3 is used by flow `b`",
                 "GPIO2 is used by flow `a`",
             ],
+        );
+        // `b` keeps what it has when it changes too, and its change is not refused for what is wrong with `a`.
+        let changed = format!("# changed\n{}", reads(3));
+        check(
+            &[("a", &reads(3)), ("b", &changed)],
+            &["b"],
+            &["a.toml:1:8: error: GPIO3 is used by flow `b` already"],
         );
         // Two new ones: the first has it.
         check(

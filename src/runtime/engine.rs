@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use self::flow::{Flow, Slot, build};
 use self::swap::Successor;
-pub(super) use self::swap::same_nodes;
+pub(super) use self::swap::heirs;
 pub use self::swap::{Kept, Swap, Swapped, Whereabouts};
 use crate::board::{Level, Pin};
 use crate::flow::Graph;

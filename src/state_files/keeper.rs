@@ -57,19 +57,19 @@ impl Keeper {
     }
 
     pub(super) fn keep(&mut self, checkpoint: Arc<Checkpoint>) {
-        let is_known = match self.written.get(&checkpoint.flow) {
-            Some(written) => written.remembers_the_same(&checkpoint),
-            None => checkpoint.is_empty(),
-        };
-        if is_known {
-            return;
-        }
         let flow = checkpoint.flow.clone();
         let written = {
             let mut directory = self
                 .directory
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
+            let is_known = match self.written.get(&flow) {
+                Some(written) => written.remembers_the_same(&checkpoint) && directory.has(&flow),
+                None => checkpoint.is_empty(),
+            };
+            if is_known {
+                return;
+            }
             directory.write(&checkpoint)
         };
         match written {

@@ -21,6 +21,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::runtime::Now;
 use crate::runtime::driver::chain;
 use crate::runtime::state::Checkpoint;
 
@@ -130,7 +131,11 @@ impl StateDirectory {
             }
         };
         match checkpoint::decode(&bytes) {
-            Ok(checkpoint) => Some(checkpoint),
+            Ok(mut checkpoint) => {
+                // One that was copied from another flow's is this one's from now on.
+                flow.clone_into(&mut checkpoint.flow);
+                Some(checkpoint)
+            }
             Err(checkpoint::Unusable::Newer(version)) => {
                 tracing::error!(
                     "{}; flow `{flow}` begins anew",
@@ -151,6 +156,21 @@ impl StateDirectory {
                 None
             }
         }
+    }
+
+    /// When the checkpoints were taken that are here, also those of flows that do not run. What cannot be read has no moment.
+    pub fn moments(&self) -> Vec<Now> {
+        let flows = self.names(".state").into_iter();
+        let checkpoints = flows.filter_map(|flow| {
+            let bytes = read_bounded(&self.state_path(&flow)).ok()??;
+            checkpoint::decode(&bytes).ok()
+        });
+        checkpoints.map(|checkpoint| checkpoint.now()).collect()
+    }
+
+    /// Whether there is something that a flow remembered.
+    fn has(&self, flow: &str) -> bool {
+        self.state_path(flow).exists()
     }
 
     /// Writes what a flow remembers; gives the length of the file.
@@ -190,15 +210,11 @@ impl StateDirectory {
 
     /// The flows of which there are copies.
     pub fn copies(&self) -> Vec<String> {
-        self.flows_with(".toml")
+        self.names(".toml")
     }
 
-    /// The flows that have remembered something, those too that have no file any more.
-    pub fn remembering(&self) -> Vec<String> {
-        self.flows_with(".state")
-    }
-
-    fn flows_with(&self, ending: &str) -> Vec<String> {
+    /// The flows of which there is a file that ends so.
+    fn names(&self, ending: &str) -> Vec<String> {
         let Ok(files) = fs::read_dir(&self.path) else {
             return Vec::new();
         };

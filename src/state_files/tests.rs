@@ -56,22 +56,6 @@ fn names(directory: &StateDirectory) -> Vec<String> {
     names
 }
 
-#[test]
-fn all_that_remember_something_are_named_whether_they_run_or_not() {
-    let (_parent, mut directory) = directory();
-    assert_eq!(directory.remembering(), Vec::<String>::new());
-    for flow in ["b", "a.b"] {
-        let mut checkpoint = checkpoint(1);
-        checkpoint.flow = flow.to_owned();
-        directory.write(&checkpoint).expect("there is room");
-    }
-    directory
-        .keep_copy("c", "description = \"c\"")
-        .expect("there is room");
-    assert_eq!(directory.remembering(), ["a.b", "b"]);
-    assert_eq!(directory.copies(), ["c"]);
-}
-
 fn keeper(directory: StateDirectory) -> (Keeper, Arc<Counters>) {
     let counters = Arc::<Counters>::default();
     let directory = Arc::new(Mutex::new(directory));
@@ -160,6 +144,31 @@ fn the_file_of_a_newer_version_is_left_alone() {
     directory.write(&checkpoint(1)).unwrap();
 }
 
+/// Else it would be written to the file of the flow that it is a copy of.
+#[test]
+fn a_copy_of_another_flow_s_file_is_of_the_flow_whose_name_it_has() {
+    let (_parent, mut directory) = directory();
+    directory.write(&checkpoint(1)).unwrap();
+    let (from, to) = ["test.state", "other.state"]
+        .map(|name| directory.path().join(name))
+        .into();
+    fs::copy(from, to).unwrap();
+    let other = directory.read("other").expect("it is sound");
+    assert_eq!(other.flow, "other");
+    assert!(other.remembers_the_same(&checkpoint(1)));
+}
+
+/// A flow that comes back later brings times of the clock that ran with it.
+#[test]
+fn moments_are_known_of_flows_that_do_not_run_and_of_nothing_that_is_damaged() {
+    let (_parent, mut directory) = directory();
+    directory.write(&checkpoint(1)).unwrap();
+    fs::write(directory.path().join("bad.state"), "bad").unwrap();
+    fs::write(directory.path().join("lock.toml"), "").unwrap();
+    assert_eq!(directory.moments(), [checkpoint(1).now()]);
+    assert!(names(&directory).contains(&"bad.state".to_owned()));
+}
+
 #[test]
 fn a_file_that_is_too_large_is_neither_read_nor_written() {
     let (_parent, mut directory) = directory();
@@ -239,14 +248,17 @@ fn only_what_has_changed_is_written() {
     let (mut keeper, counters) = keeper(directory);
     keeper.keep(Arc::new(checkpoint(1)));
     let written = counters.state_bytes.get();
-    fs::remove_file(&path).unwrap();
     let mut later = checkpoint(1);
     later.mono += Duration::from_secs(300);
-    keeper.keep(Arc::new(later));
-    assert!(!path.exists());
+    keeper.keep(Arc::new(later.clone()));
     assert_eq!(counters.state_bytes.get(), written);
+    fs::remove_file(&path).unwrap();
+    keeper.keep(Arc::new(later));
+    assert!(path.exists(), "what is gone is written again");
+    let written_again = counters.state_bytes.get();
+    assert!(written_again > written);
     keeper.keep(Arc::new(checkpoint(2)));
-    assert!(path.exists());
+    assert!(counters.state_bytes.get() > written_again);
 }
 
 #[test]

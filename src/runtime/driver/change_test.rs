@@ -237,6 +237,60 @@ fn an_output_that_becomes_an_input_is_not_driven_again() {
     assert_eq!(board.0.driven.lock().unwrap().len(), 1);
 }
 
+/// It had no time to become safe before it became an input.
+#[test]
+fn an_output_that_becomes_an_input_in_two_steps_is_not_driven_again() {
+    let board = Scripted::default();
+    let driver = start(&[("a", WITH_LAMP)], &board);
+    wait_for("it is safe", || board.0.driven.lock().unwrap().len() == 1);
+    board.0.failures.store(u32::MAX, Ordering::Relaxed);
+    put(&driver, &[("a", BETWEEN)]).unwrap();
+    let input = format!("{}{SHOW}", SWITCH.replace("22", "17"));
+    put(&driver, &[("a", &input)]).unwrap();
+    board.0.failures.store(0, Ordering::Relaxed);
+    assert!(driver.stop().outputs_are_safe);
+    assert_eq!(board.0.driven.lock().unwrap().len(), 1);
+}
+
+/// The flows that start again do not have the pin, and nobody else would see to it.
+#[test]
+fn a_pin_that_is_left_is_safe_even_if_the_change_fails() {
+    let high = "[nodes.on]\ntype = 'inject'\nevery = '1ms'\npayload = true\n[nodes.lamp]\ntype = 'gpio out'\nfrom = 'on'\npin = 17\n";
+    let board = Scripted::default();
+    let driver = start(&[("a", high)], &board);
+    let last = || board.0.driven.lock().unwrap().last().cloned();
+    wait_for("it is high", || last() == Some(Drive::Level(Level::High)));
+    board.0.panics_at_output.store(1, Ordering::Relaxed);
+    put(&driver, &[("a", &format!("{SWITCH}{SHOW}"))]).unwrap();
+    wait_for("it fails", || driver.counters().panics.get() == 1);
+    wait_for("it is low", || last() == Some(Drive::Level(Level::Low)));
+    wait_for("the input is read", || {
+        driver.counters().readings.get() == 1
+    });
+    assert_eq!(driver.counters().failures.get(), 0);
+    driver.stop();
+}
+
+/// Of a clock that ran on while this one began anew: its timers would wait until then.
+#[test]
+fn a_flow_that_is_added_begins_anew_if_what_it_remembers_is_of_a_later_time() {
+    let year = Duration::from_secs(365 * 86_400);
+    let mut engine = crate::runtime::Engine::new("d");
+    let now = crate::runtime::Now::default().later(year);
+    let flow = named("d", NUMBERS);
+    let place = engine.add(flow.clone(), now, &mut Vec::new());
+    let remembered = engine.checkpoint(place, now);
+    let driver = start(&[("c", BETWEEN)], &Scripted::default());
+    let flow = NewFlow {
+        graph: flow,
+        remembered,
+    };
+    driver.flows().put(vec![flow]).unwrap();
+    let mut tap = driver.taps().watch("d/number").unwrap();
+    assert!(next(&mut tap).is_some());
+    driver.stop();
+}
+
 #[test]
 fn a_flow_that_is_added_goes_on_from_what_it_is_given() {
     let driver = start(

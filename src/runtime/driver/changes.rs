@@ -19,7 +19,7 @@ use super::host::Host;
 use super::inputs::ArmedInput;
 use super::sensors::Attached;
 use super::wiring::{self, Side, WantedInput};
-use crate::board::BoardError;
+use crate::board::{BoardError, Pin};
 use crate::flow::Graph;
 use crate::message::NodeId;
 use crate::runtime::engine::{Engine, Event, Kept, Swap, Whereabouts};
@@ -94,6 +94,16 @@ pub(super) enum Inputs {
         wanted: Vec<WantedInput>,
     },
     Armed(Vec<ArmedInput>),
+}
+
+impl Inputs {
+    /// The pins that are to be inputs, for the one that has the board.
+    fn wanted(&self) -> Vec<Pin> {
+        match self {
+            Inputs::Arm { wanted, .. } => wanted.iter().map(|input| input.pin).collect(),
+            Inputs::Armed(_) => Vec::new(),
+        }
+    }
 }
 
 /// The queues of an engine that stands still, and where flows go that leave it: by their places there.
@@ -180,26 +190,30 @@ impl Host {
 
     /// Who asked gets an answer even after a panic: what is to run from now on is noted first, and is what starts again.
     fn change(&mut self, mut change: Change, engine: &mut Engine) {
-        self.flows = std::mem::take(&mut change.flows);
+        let before = std::mem::replace(&mut self.flows, std::mem::take(&mut change.flows));
         self.log.set_flows(&self.flows);
         self.readers.set(std::mem::take(&mut change.sensors));
         for (link, ends) in self.links.iter_mut().zip(change.ends.clone()) {
             link.lead_to(ends);
         }
         let reply = change.reply.clone();
-        let changed = catch_unwind(AssertUnwindSafe(|| self.swap(change, engine)));
-        let (changed, panic) = match changed {
-            Ok(changed) => (changed, None),
-            Err(panic) => (Changed::default(), Some(panic)),
-        };
+        let wanted = change.inputs.wanted();
+        let mut changed = Changed::default();
+        let swapped = catch_unwind(AssertUnwindSafe(|| self.swap(change, engine, &mut changed)));
+        if swapped.is_err() {
+            // Who starts again sees to the outputs that it has, and to no others.
+            let outputs = before.values().flat_map(|flow| flow.outputs());
+            self.drive_safe(outputs.filter(|(pin, _)| !wanted.contains(pin)));
+        }
         self.hand_over_drafts();
         let _ = reply.send(changed);
-        if let Some(panic) = panic {
+        if let Err(panic) = swapped {
             resume_unwind(panic);
         }
     }
 
-    fn swap(&mut self, change: Change, engine: &mut Engine) -> Changed {
+    /// What is in `changed` holds even if the rest fails.
+    fn swap(&mut self, change: Change, engine: &mut Engine, changed: &mut Changed) {
         let Change {
             swaps,
             inputs,
@@ -207,34 +221,8 @@ impl Host {
             takes,
             ..
         } = change;
-        let is_left = swaps.iter().any(|swap| swap.goes_to.is_some());
-        let brought = swaps.iter().map(|swap| (swap.new, swap.brings.clone()));
-        let brought: Vec<_> = brought.collect();
-        let mut effects = Effects::new();
-        let swapped = engine.swap(swaps, self.clock.now(), &mut effects);
-        assert_eq!(
-            engine.graphs().count(),
-            self.flows.len(),
-            "what was prepared is lost, because the engine thread had to start again meanwhile"
-        );
-        self.remember(&brought, &swapped.kept);
-
-        let wanted = match &inputs {
-            Inputs::Arm { wanted, .. } => &wanted[..],
-            Inputs::Armed(_) => &[],
-        };
-        for (pin, safe) in swapped.left {
-            if wanted.iter().any(|input| input.pin == pin) {
-                // It is no output any more, and must not become one again.
-                self.unmet.remove(&pin);
-            } else {
-                self.drive(pin, safe.into());
-            }
-        }
-        let mut changed = Changed {
-            kept: swapped.kept,
-            ..Changed::default()
-        };
+        let wanted_pins = inputs.wanted();
+        // Before the flows: those that start again after a failure have them too.
         match (inputs, &mut self.board) {
             (Inputs::Arm { armed, wanted }, Some(board)) => {
                 let edges = [&self.ways[0].edges, &self.ways[1].edges].map(Sender::clone);
@@ -246,6 +234,26 @@ impl Host {
             (Inputs::Armed(inputs), _) => self.inputs = inputs,
             (Inputs::Arm { .. }, None) => {}
         }
+        // They are no outputs any more, and must not become some again.
+        self.unmet.retain(|pin, _| !wanted_pins.contains(pin));
+
+        let is_left = swaps.iter().any(|swap| swap.goes_to.is_some());
+        let brought = swaps.iter().map(|swap| (swap.new, swap.brings.clone()));
+        let brought: Vec<_> = brought.collect();
+        let mut effects = Effects::new();
+        let swapped = engine.swap(swaps, self.clock.now(), &mut effects);
+        self.remember(&brought, &swapped.kept);
+        changed.kept = swapped.kept;
+        assert_eq!(
+            engine.graphs().count(),
+            self.flows.len(),
+            "what was prepared is lost, because the engine thread had to start again meanwhile"
+        );
+        for (pin, safe) in swapped.left {
+            if !wanted_pins.contains(&pin) {
+                self.drive(pin, safe.into());
+            }
+        }
         self.perform(engine, &mut effects);
         self.watchers.follow(engine);
         self.take_first(first, engine);
@@ -256,7 +264,6 @@ impl Host {
         if is_left {
             changed.for_other.extend(self.set_apart(engine));
         }
-        changed
     }
 
     /// What the flows start again from if this thread fails.

@@ -21,7 +21,8 @@ use super::{ThreadError, chain};
 use crate::board::BoardError;
 use crate::flow::Graph;
 use crate::message::NodeId;
-use crate::runtime::engine::{Event, Kept, Swap, same_nodes};
+use crate::runtime::clock::Now;
+use crate::runtime::engine::{Event, Kept, Swap, heirs};
 use crate::runtime::links::{self, Ends};
 use crate::runtime::node::Address;
 use crate::runtime::state::{Checkpoint, Pause};
@@ -144,6 +145,21 @@ impl Plan {
         }
     }
 
+    /// A clock that began anew, because nothing was known of another one, does not reach the deadlines of that one for long.
+    fn forget_later_times(&mut self, now: Now) {
+        for news in &mut self.news {
+            let is_later = |it: &mut Arc<Checkpoint>| it.mono > now.mono;
+            if news.old.is_none()
+                && let Some(later) = news.remembered.take_if(is_later)
+            {
+                tracing::warn!(
+                    "flow `{}` begins anew: what it remembered is of a clock that is ahead of this start's",
+                    later.flow
+                );
+            }
+        }
+    }
+
     fn flows_at(&self, side: Side) -> impl Iterator<Item = &Placed> {
         self.flows.iter().filter(move |flow| flow.side == side)
     }
@@ -159,7 +175,7 @@ impl Plan {
             .leaving(side)
             .map(|(old, new)| Swap {
                 old: Some(old.place),
-                goes_to: Some((new.place, same_nodes(&old.graph, &new.graph))),
+                goes_to: Some((new.place, heirs(&old.graph, &new.graph))),
                 ..Swap::default()
             })
             .collect();
@@ -187,6 +203,7 @@ impl Plan {
 impl Layout {
     fn put(&mut self, news: Vec<NewFlow>) -> Result<(), ChangeError> {
         let mut plan = self.plan(news);
+        plan.forget_later_times(self.threads.clock().now());
         let missing = self.missing_sensors(&plan);
 
         let control = self.prepare(Side::Control, &plan, missing, None)?;
@@ -400,7 +417,7 @@ impl Layout {
 fn moved(plan: &Plan, leaving: &[Leaving]) -> HashMap<u32, (u32, Vec<Option<NodeId>>)> {
     let mut moved = HashMap::new();
     for ((old, new), leaving) in plan.leaving(Side::Data).zip(leaving) {
-        let there = same_nodes(&old.graph, &new.graph);
+        let there = heirs(&old.graph, &new.graph);
         for (place, nodes) in &leaving.leading_here {
             let nodes = nodes.iter().map(|node| there[usize::from((*node)?.0)]);
             moved.insert(*place, (new.place, nodes.collect()));

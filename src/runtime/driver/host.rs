@@ -15,7 +15,7 @@ use super::states::StateQueue;
 use super::taps::{Watcher, Watchers};
 use super::wiring::Side;
 use super::{LateOutbox, Stopped, chain};
-use crate::board::{Board, Drive, Pin};
+use crate::board::{Board, Drive, Level, Pin};
 use crate::flow::Graph;
 use crate::outbox::{Draft, RecordId};
 use crate::runtime::clock::Clock;
@@ -451,12 +451,16 @@ impl Host {
     }
 
     fn drive_all_safe(&mut self) {
-        for flow in self.flows.clone().into_values() {
-            for (pin, safe) in flow.outputs() {
-                let safe = safe.into();
-                if catch_unwind(AssertUnwindSafe(|| self.drive(pin, safe))).is_err() {
-                    self.unmet.insert(pin, safe);
-                }
+        let flows = self.flows.clone();
+        self.drive_safe(flows.values().flat_map(|flow| flow.outputs()));
+    }
+
+    /// Whatever the board does.
+    pub(super) fn drive_safe(&mut self, outputs: impl Iterator<Item = (Pin, Level)>) {
+        for (pin, safe) in outputs {
+            let safe = safe.into();
+            if catch_unwind(AssertUnwindSafe(|| self.drive(pin, safe))).is_err() {
+                self.unmet.insert(pin, safe);
             }
         }
     }

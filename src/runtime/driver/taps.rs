@@ -315,7 +315,7 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Where its node is, if it is still what it was told.
     fn find(&self, engine: &Engine) -> Option<Address> {
-        let there = engine.follow(self.node)?;
+        let there = engine.namesake(self.node)?;
         let node = &engine.graph(there.flow).nodes()[usize::from(there.node.0)];
         (node.ports == self.ports).then_some(there)
     }

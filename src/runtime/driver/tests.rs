@@ -21,6 +21,8 @@ pub(super) struct Script {
     pub(super) failures: AtomicU32,
     /// So many looks at the board panic.
     pub(super) panics: AtomicU32,
+    /// So many outputs panic that are driven low.
+    pub(super) panics_at_output: AtomicU32,
     /// Where edges of the input go.
     pub(super) edges: Mutex<Option<EdgeSink>>,
     /// Whoever drives an output waits for this.
@@ -51,6 +53,11 @@ impl Board for Scripted {
                 direction: "output",
                 source: "as the test wants it".into(),
             });
+        }
+        let panics = self.0.panics_at_output.load(Ordering::Relaxed);
+        if panics > 0 && drive == Drive::Level(Level::Low) {
+            self.0.panics_at_output.store(panics - 1, Ordering::Relaxed);
+            panic!("as the test wants it");
         }
         self.0.driven.lock().unwrap().push(drive);
         Ok(())

@@ -1,6 +1,10 @@
 //! Flows that change while they run: they get another graph, come, and go, between two events.
 //!
-//! A flow that gets another graph gets another place, and what still comes for its old nodes is handed to those of the same name. One
+//! Terms: a node's *namesake* is the one of the same name in the graph that took its flow's place; its *heir* is a namesake that
+//! takes what was for it.
+//!
+//! A flow that gets another graph gets another place, and what still comes for its old nodes is handed to those of the same name, if
+//! they take the same: an edge of another pin, or a reading of another sensor, would be taken for one of theirs. A flow
 //! that goes to the other engine leaves word where it is. What is swapped in is built before, so that nothing has changed when it
 //! cannot be.
 
@@ -13,7 +17,7 @@ use super::{Engine, Entry, Flow, safe};
 use crate::board::{Level, Pin};
 use crate::flow::{Graph, GraphNode};
 use crate::message::NodeId;
-use crate::nodes::Use;
+use crate::nodes::{Link, Use};
 use crate::runtime::clock::Now;
 use crate::runtime::node::{Address, Effect, Effects};
 use crate::runtime::state::{Checkpoint, Pause};
@@ -26,8 +30,10 @@ pub(super) struct Successor {
     is_elsewhere: bool,
     /// Its place, in the other engine if it is elsewhere.
     flow: u32,
-    /// Each node's place in it, if it is still there.
+    /// Each node's heir in it.
     nodes: Vec<Option<NodeId>>,
+    /// Each node's namesake in it; none if it is elsewhere.
+    namesakes: Vec<Option<NodeId>>,
     since: Duration,
 }
 
@@ -49,7 +55,7 @@ pub struct Swap {
     pub new: Option<u32>,
     /// What a new one remembers that comes from the other engine.
     pub brings: Kept,
-    /// Where an old one goes on in the other engine, with its nodes' places there.
+    /// Where an old one goes on in the other engine, with its nodes' heirs there.
     pub goes_to: Option<(u32, Vec<Option<NodeId>>)>,
 }
 
@@ -187,23 +193,35 @@ impl Engine {
         goes_to: Option<(u32, Vec<Option<NodeId>>)>,
         now: Now,
     ) -> Option<Flow> {
-        let nodes_in = |engine: &Engine, flow: &Flow, new: u32| match &engine.flows[new as usize] {
-            Entry::Here(there) | Entry::Prepared(there) => same_nodes(&flow.graph, &there.graph),
-            Entry::Gone(_) => Vec::new(),
-        };
         let entry = std::mem::replace(&mut self.flows[old as usize], Entry::Gone(None));
         let Entry::Here(mut flow) = entry else {
             self.flows[old as usize] = entry;
             return None;
         };
-        let here = new.map(|new| (false, new, nodes_in(self, &flow, new)));
-        let there = goes_to.map(|(flow, nodes)| (true, flow, nodes));
-        let successor = here.or(there).map(|(is_elsewhere, flow, nodes)| Successor {
-            is_elsewhere,
+        let here = new.map(|new| {
+            let (nodes, namesakes) = match &self.flows[new as usize] {
+                Entry::Here(there) | Entry::Prepared(there) => (
+                    heirs(&flow.graph, &there.graph),
+                    namesakes(&flow.graph, &there.graph),
+                ),
+                Entry::Gone(_) => Default::default(),
+            };
+            Successor {
+                is_elsewhere: false,
+                flow: new,
+                nodes,
+                namesakes,
+                since: now.mono,
+            }
+        });
+        let there = goes_to.map(|(flow, nodes)| Successor {
+            is_elsewhere: true,
             flow,
             nodes,
+            namesakes: Vec::new(),
             since: now.mono,
         });
+        let successor = here.or(there);
         self.flows[old as usize] = Entry::Gone(successor.map(Box::new));
         // Wake-ups of an hour ahead would pile up.
         self.wakes.retain(|Reverse((_, wake))| wake.flow() != old);
@@ -247,7 +265,7 @@ impl Engine {
         }
     }
 
-    /// Where a node is now that flows have got other graphs; none if this engine has it no more.
+    /// Who takes what is for a node, now that flows have got other graphs; none if nobody in this engine does.
     pub fn follow(&self, to: Address) -> Option<Address> {
         match self.locate(to) {
             Whereabouts::Here(there) => Some(there),
@@ -255,7 +273,22 @@ impl Engine {
         }
     }
 
-    /// The same, also for what has gone to the other engine.
+    /// The node of the same name, now that flows have got other graphs, even if it takes something else.
+    pub fn namesake(&self, mut of: Address) -> Option<Address> {
+        loop {
+            let successor = match self.flows.get(of.flow as usize)? {
+                Entry::Here(_) => return Some(of),
+                Entry::Gone(Some(successor)) => successor,
+                _ => return None,
+            };
+            of = Address {
+                flow: successor.flow,
+                node: (*successor.namesakes.get(usize::from(of.node.0))?)?,
+            };
+        }
+    }
+
+    /// As [`Engine::follow`], also for what has gone to the other engine.
     pub fn locate(&self, mut to: Address) -> Whereabouts {
         loop {
             let successor = match self.flows.get(to.flow as usize) {
@@ -314,7 +347,7 @@ impl Engine {
 impl Flow {
     /// What is kept of the flow in whose place this one is, beside what its nodes remember.
     fn take_over(&mut self, old: Flow) {
-        let nodes = same_nodes(&old.graph, &self.graph);
+        let nodes = namesakes(&old.graph, &self.graph);
         let place = |node: NodeId| nodes.get(usize::from(node.0)).copied().flatten();
         let ports = |graph: &Graph, node: NodeId| graph.nodes()[usize::from(node.0)].ports.clone();
         let taps = old.taps.iter().filter_map(|tap| {
@@ -361,7 +394,7 @@ pub(super) fn unsure_outputs(graph: &Graph, checkpoint: &Checkpoint) -> HashSet<
 }
 
 /// For each node of a graph, that of the same name in another one.
-pub(in crate::runtime) fn same_nodes(from: &Graph, to: &Graph) -> Vec<Option<NodeId>> {
+fn namesakes(from: &Graph, to: &Graph) -> Vec<Option<NodeId>> {
     let numbers = (0..=u16::MAX).map(NodeId);
     let places: HashMap<&str, NodeId> = to
         .nodes()
@@ -371,4 +404,19 @@ pub(in crate::runtime) fn same_nodes(from: &Graph, to: &Graph) -> Vec<Option<Nod
         .collect();
     let nodes = from.nodes().iter();
     nodes.map(|node| places.get(&*node.name).copied()).collect()
+}
+
+/// For each node of a graph, that in another one which takes what is for it: one of the same name, with the same pin or sensor, and
+/// a `link in` for a `link in`.
+pub(in crate::runtime) fn heirs(from: &Graph, to: &Graph) -> Vec<Option<NodeId>> {
+    let is_link_in = |node: &GraphNode| matches!(node.spec.link(), Some(Link::In(_)));
+    let takes_the_same = |old: &GraphNode, new: &GraphNode| {
+        old.uses == new.uses && is_link_in(old) == is_link_in(new)
+    };
+    let nodes = from.nodes().iter().zip(namesakes(from, to));
+    nodes
+        .map(|(node, namesake)| {
+            namesake.filter(|there| takes_the_same(node, &to.nodes()[usize::from(there.0)]))
+        })
+        .collect()
 }

@@ -332,6 +332,58 @@ fn what_comes_for_a_node_that_is_gone_counts_as_missed_and_so_does_what_comes_ve
     assert_eq!(bench.engine.missed(), 4);
 }
 
+/// An edge of another pin would be taken for the level of the new one, and stay so until that changes.
+#[test]
+fn what_comes_from_another_pin_sensor_or_link_does_not_reach_the_node_of_that_name() {
+    let show = "[nodes.show]\ntype = 'debug'\nfrom = 'it'\n";
+    let door = |options: &str| graph(&format!("[nodes.it]\ntype = 'gpio in'\n{options}\n{show}"));
+    let probe = |options: &str| graph(&format!("[nodes.it]\ntype = 'ds18b20'\n{options}\n{show}"));
+    let link = graph(&format!("[nodes.it]\ntype = 'link in'\nlink = 'x'\n{show}"));
+    let other = flow(&format!(
+        "{SOURCE}[nodes.it]\ntype = 'filter'\nfrom = 'source'\n{show}"
+    ));
+    let check = |old: Arc<Graph>, new: Arc<Graph>, expected: usize| {
+        let mut bench = Bench::new();
+        let old = bench.add(old);
+        let to = bench.address(old, "it");
+        let (new, _) = bench.replace(old, new);
+        let mut effects = bench.send(to, 1.0);
+        let time = bench.now.wall;
+        let inputs = [
+            Input::Edge {
+                time,
+                level: Level::High,
+            },
+            Input::Reading {
+                time,
+                value: Ok(Value::Number(1.0)),
+            },
+        ];
+        for input in inputs {
+            let event = Event::Input { to, input };
+            bench.engine.handle(bench.now, event, &mut effects);
+        }
+        assert_eq!(shown(&effects).len(), expected);
+        let missed = if expected == 0 { 3 } else { 0 };
+        assert_eq!(bench.engine.missed(), missed);
+        let namesake = Some(bench.address(new, "it"));
+        assert_eq!(
+            bench.engine.namesake(to),
+            namesake,
+            "taps follow all the same"
+        );
+    };
+    check(door("pin = 22"), door("pin = 22\ntopic = 'other'"), 1);
+    check(door("pin = 22"), door("pin = 23"), 0);
+    check(door("pin = 22"), door("pin = 22\npull = 'up'"), 0);
+    let (here, there) = ("device = '28-0316a2795aff'", "device = '28-0316a2795bff'");
+    check(probe(here), probe(&format!("{here}\nevery = '5s'")), 1);
+    check(probe(here), probe(there), 0);
+    check(probe(here), door("pin = 22"), 0);
+    check(link.clone(), link.clone(), 1);
+    check(link, other, 0);
+}
+
 #[test]
 fn counters_go_on_and_what_a_flow_missed_stays_counted_when_it_is_gone() {
     let mut bench = Bench::new();
@@ -606,7 +658,7 @@ fn a_flow_changes_its_engine_with_its_state_and_word_of_where_it_is() {
     let with_lamp = flow(&format!(
         "[nodes.lamp17]\ntype = 'gpio out'\nfrom = 'count'\npin = 17\n{SOURCE}[nodes.count]\ntype = 'filter'\nfrom = 'source'\n{SHOWN}"
     ));
-    let nodes = same_nodes(data.engine.graph(old), &with_lamp);
+    let nodes = heirs(data.engine.graph(old), &with_lamp);
     let new = control
         .engine
         .prepare(with_lamp, control.now)
