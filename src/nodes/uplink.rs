@@ -23,7 +23,7 @@ pub(super) struct Uplink {
     /// the payload alone. Default: `json`.
     #[serde(default)]
     envelope: Envelope,
-    /// What goes first, and stays longest when the outbox is full: `low`, `normal` or `high`. Nodes with one topic should
+    /// What goes first, and stays longest when memory is full: `low`, `normal` or `high`. Nodes with one topic should
     /// have one priority, as there is no order between two. Default: `normal`.
     #[serde(default)]
     priority: Priority,
