@@ -401,7 +401,7 @@ impl World {
                 }
                 has_sent = true;
                 for record in records {
-                    self.outbox.acknowledge(record.id, now);
+                    self.outbox.acknowledge(record.key(), now);
                     self.arrived(record.id, &record.draft);
                 }
             }

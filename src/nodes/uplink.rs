@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{BuildError, Definition, Publishes, Surroundings};
 use crate::flow::template::{ResolvedTopic, TopicTemplate};
 use crate::message::Message;
-use crate::outbox::{Draft, Envelope};
+use crate::outbox::{Draft, Envelope, Priority};
 use crate::runtime::node::{Context, Node};
 
 /// Delivers each message to the cloud broker, through the outbox, at least once: what is there is kept until the broker
@@ -23,6 +23,10 @@ pub(super) struct Uplink {
     /// the payload alone. Default: `json`.
     #[serde(default)]
     envelope: Envelope,
+    /// What goes first, and stays longest when memory is full: `low`, `normal` or `high`. Nodes with one topic should
+    /// have one priority, as there is no order between two. Default: `normal`.
+    #[serde(default)]
+    priority: Priority,
 }
 
 impl Definition for Uplink {
@@ -58,6 +62,7 @@ topic = "sites/{device}/cold-store/temperature"
             topic,
             retain: self.retain,
             envelope: self.envelope,
+            priority: self.priority,
         }))
     }
 }
@@ -66,6 +71,7 @@ struct Reporter {
     topic: ResolvedTopic,
     retain: bool,
     envelope: Envelope,
+    priority: Priority,
 }
 
 impl Node for Reporter {
@@ -75,6 +81,7 @@ impl Node for Reporter {
         cx.uplink(Draft {
             retain: self.retain,
             envelope: self.envelope,
+            priority: self.priority,
             ..Draft::new(topic, payload, message.time)
         });
     }

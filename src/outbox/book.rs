@@ -4,20 +4,22 @@
 //! and the caller says afterwards whether it is durable.
 //!
 //! Terms: a *group* is what the store reads and writes at once; *loaded* is a group whose records are also in memory;
-//! *wanted* is the group that a reader waits for.
+//! *wanted* is the group that a reader of a lane waits for. The records of a group are of one lane.
 //!
-//! Invariant: every stored id is smaller than every pending one, because commits take the oldest first.
+//! Invariant: in a lane every stored id is smaller than every pending one, because commits take the oldest first.
+
+mod lane;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::group::{GROUP_BYTES, Snapshot, size_of};
+use super::group::{GROUP_BYTES, Settlement, Snapshot, size_of};
 use super::ledger::{Ledger, Reason};
-use super::record::{Draft, Record, RecordId};
-use super::settled::Settled;
+use super::record::{Draft, Key, Lane, Record, RecordId};
 use crate::message::Timestamp;
+use lane::{Group, Loaded, Pending, Queue};
 
 /// Memory for records that are read from disk before they are asked for. In tests there is less of it, so that the short lives
 /// of the simulation meet its limit.
@@ -51,10 +53,11 @@ pub(super) struct Limits {
     pub(super) when_full: WhenFull,
 }
 
-/// Where a group lies: its generation and its first record.
+/// Where a group lies: its generation, its lane and its first record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) generation: u32,
+    pub(super) lane: Lane,
     pub(super) first: RecordId,
 }
 
@@ -80,41 +83,17 @@ pub(super) struct Commit {
 }
 
 #[derive(Debug)]
-struct Pending {
-    record: Arc<Record>,
-    since: Duration,
-}
-
-#[derive(Debug)]
-struct Group {
-    generation: u32,
-    /// The seq of its last record. Not every seq before it need be in the group.
-    last: u64,
-    /// How many of its records are not settled. A group without any is forgotten.
-    live: u64,
-    loaded: Option<Loaded>,
-}
-
-#[derive(Debug)]
-struct Loaded {
-    records: Vec<Arc<Record>>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
 pub(super) struct Book {
     limits: Limits,
     epoch: u64,
     last_seq: u64,
-    /// By seq; all of this epoch.
-    pending: BTreeMap<u64, Pending>,
+    /// In the order of [`Lane::ALL`].
+    lanes: [Queue; Lane::ALL.len()],
     pending_bytes: usize,
-    /// By first id; they do not overlap.
-    groups: BTreeMap<RecordId, Group>,
-    loaded: BTreeSet<RecordId>,
+    /// Groups whose records are in memory, in the order in which they came there.
+    loaded: BTreeMap<u64, (Lane, RecordId)>,
     loaded_bytes: usize,
-    wanted: Option<RecordId>,
-    settled: Settled,
+    loads: u64,
     /// Since when the disk shows records as stored that are settled.
     dirty_since: Option<Duration>,
     dead_letters: VecDeque<DeadLetter>,
@@ -130,13 +109,11 @@ impl Book {
             limits,
             epoch,
             last_seq: 0,
-            pending: BTreeMap::new(),
+            lanes: snapshot.settled.0.map(Queue::new),
             pending_bytes: 0,
-            groups: BTreeMap::new(),
-            loaded: BTreeSet::new(),
+            loaded: BTreeMap::new(),
             loaded_bytes: 0,
-            wanted: None,
-            settled: snapshot.settled,
+            loads: 0,
             dirty_since: None,
             dead_letters: VecDeque::new(),
             dead_letters_due: Duration::ZERO,
@@ -158,21 +135,15 @@ impl Book {
             seq: last,
             ..place.first
         };
-        let overlaps = self
-            .groups
-            .range(..=end)
-            .next_back()
-            .is_some_and(|(first, group)| {
-                first.epoch == end.epoch && group.last >= place.first.seq
-            });
-        if overlaps {
+        let queue = &mut self.lanes[place.lane.index()];
+        if queue.overlaps(place.first, end) {
             return 0;
         }
         let live = runs
             .iter()
             .flat_map(|(first, last)| *first..=*last)
             .filter(|seq| {
-                !self.settled.contains(RecordId {
+                !queue.settled.contains(RecordId {
                     seq: *seq,
                     ..place.first
                 })
@@ -184,14 +155,16 @@ impl Book {
 
     /// Ends the opening: the ledger is made to agree with what was found. Returns how many records are missing.
     pub(super) fn reconcile(&mut self, damaged: u64, now: Duration) -> u64 {
-        let found = self.groups.values().map(|group| group.live).sum();
+        let found = self.groups().map(|(_, group)| group.live).sum();
         let before = self.ledger;
         self.ledger.damaged += damaged;
         let missing = self.ledger.reconcile(found);
         if self.ledger != before {
             self.dirty_since = Some(now);
         }
-        self.raise_cursor();
+        for lane in Lane::ALL {
+            self.raise_cursor(lane);
+        }
         missing
     }
 
@@ -199,87 +172,66 @@ impl Book {
         self.last_seq += 1;
         let size = size_of(&draft);
         let record = Arc::new(Record::new(self.last(), draft));
-        // What is larger than all of the memory goes by itself: nothing else would make room for it.
-        if self.limits.when_full == WhenFull::DropOldest && size <= self.limits.max_pending {
-            while self.pending_bytes + size > self.limits.max_pending
-                && let Some(oldest) = self.pending.first_key_value().map(|(seq, _)| *seq)
-            {
-                self.drop_pending(oldest, Reason::OverflowMemory);
-            }
-        }
-        let seq = self.last_seq;
+        let key = record.key();
         self.pending_bytes += size;
         self.ledger.pending += 1;
-        self.pending.insert(seq, Pending { record, since: now });
-        if self.pending_bytes > self.limits.max_pending {
-            self.drop_pending(seq, Reason::OverflowMemory);
+        let pending = Pending { record, since: now };
+        let queue = &mut self.lanes[key.lane.index()];
+        queue.pending.insert(key.id.seq, pending);
+        // What is larger than all of the memory goes by itself: nothing else would make room for it.
+        let makes_room =
+            self.limits.when_full == WhenFull::DropOldest && size <= self.limits.max_pending;
+        while self.pending_bytes > self.limits.max_pending {
+            let least = if makes_room {
+                self.least_pending()
+            } else {
+                None
+            };
+            self.drop_pending(least.unwrap_or(key), Reason::OverflowMemory);
         }
     }
 
-    /// The live records after `after`, oldest first, as far as they are in memory. If it ends at a group that is not,
-    /// that group becomes wanted.
-    pub(super) fn peek(&mut self, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
-        let mut records = Vec::new();
-        let from = match after.map(|after| (after, self.group_around(after))) {
-            None => Bound::Unbounded,
-            Some((after, Some((first, group)))) if after.seq < group.last => Bound::Included(first),
-            Some((after, _)) => Bound::Excluded(after),
-        };
-        for (first, group) in self.groups.range((from, Bound::Unbounded)) {
-            let Some(loaded) = &group.loaded else {
-                self.wanted = Some(*first);
-                return records;
-            };
-            if records.len() >= limit {
-                return records;
-            }
-            let start = loaded
-                .records
-                .partition_point(|record| Some(record.id) <= after);
-            let live = loaded.records[start..]
-                .iter()
-                .filter(|record| !self.settled.contains(record.id));
-            records.extend(live.take(limit - records.len()).cloned());
-        }
+    /// What goes first when memory is short: of the lowest priority that is there, the oldest.
+    fn least_pending(&self) -> Option<Key> {
+        let oldest = self.lanes.iter().filter_map(|queue| {
+            let (_, pending) = queue.pending.first_key_value()?;
+            Some(pending.record.key())
+        });
+        oldest.min_by_key(|key| (key.lane.priority, key.id))
+    }
+
+    /// The live records of a lane after `after`, oldest first, as far as they are in memory. If it ends at a group that is
+    /// not, that group becomes wanted.
+    pub(super) fn peek(
+        &mut self,
+        lane: Lane,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Vec<Arc<Record>> {
         // With no interval nothing is shown that is not durable.
-        if !self.limits.commit.is_zero() {
-            let from = match after {
-                Some(after) if after.epoch >= self.epoch => Bound::Excluded(after.seq),
-                _ => Bound::Unbounded,
-            };
-            let pending = self.pending.range((from, Bound::Unbounded));
-            let room = limit.saturating_sub(records.len());
-            records.extend(
-                pending
-                    .take(room)
-                    .map(|(_, pending)| pending.record.clone()),
-            );
-        }
-        records
+        let shows_pending = !self.limits.commit.is_zero();
+        self.lanes[lane.index()].peek(after, limit, self.epoch, shows_pending)
     }
 
-    pub(super) fn acknowledge(&mut self, id: RecordId, now: Duration) {
-        if self.settle(id, now) {
+    pub(super) fn acknowledge(&mut self, key: Key, now: Duration) {
+        if self.settle(key, now) {
             self.ledger.acknowledged += 1;
         }
     }
 
-    pub(super) fn dead_letter(
-        &mut self,
-        id: RecordId,
-        reason: &str,
-        now: Duration,
-        time: Timestamp,
-    ) {
+    pub(super) fn dead_letter(&mut self, key: Key, reason: &str, now: Duration, time: Timestamp) {
+        let Key { lane, id } = key;
+        let queue = &self.lanes[lane.index()];
         let pending = (id.epoch == self.epoch)
-            .then(|| self.pending.get(&id.seq))
+            .then(|| queue.pending.get(&id.seq))
             .flatten();
         let mut place = None;
-        let record = match (pending, self.group_around(id)) {
+        let record = match (pending, queue.group_around(id)) {
             (Some(pending), _) => Some(pending.record.clone()),
             (None, Some((first, group))) => {
                 place = Some(Place {
                     generation: group.generation,
+                    lane,
                     first,
                 });
                 let loaded = group.loaded.iter().flat_map(|loaded| &loaded.records);
@@ -287,7 +239,7 @@ impl Book {
             }
             (None, None) => None,
         };
-        if self.settle(id, now) {
+        if self.settle(key, now) {
             self.ledger.dead_lettered += 1;
             if self.dead_letters.len() < MAX_DEAD_LETTERS {
                 self.dead_letters.push_back(DeadLetter {
@@ -334,7 +286,7 @@ impl Book {
     /// That is when the oldest pending record is three quarters of an interval old, so that it is durable before a whole
     /// interval has passed; earlier if pending records take half the memory they may.
     pub(super) fn commit_due(&self) -> Option<Duration> {
-        let oldest = self.pending.first_key_value().map(|(_, pending)| {
+        let oldest = self.oldest_pending().map(|pending| {
             if self.pending_bytes >= self.limits.max_pending / 2 {
                 Duration::ZERO
             } else {
@@ -360,26 +312,29 @@ impl Book {
     /// What to write now: pending records, oldest first, and the books. Of the generations that there are, the commit names
     /// those that hold nothing but settled records.
     pub(super) fn begin(&mut self, generations: Vec<u32>) -> Commit {
-        let mut groups: Vec<Vec<Arc<Record>>> = Vec::new();
-        let (mut total, mut in_group, mut records) = (0, usize::MAX, 0);
-        for pending in self.pending.values() {
-            let size = size_of(&pending.record.draft);
+        let mut lanes = [const { Vec::<Vec<Arc<Record>>>::new() }; Lane::ALL.len()];
+        let mut in_group = [usize::MAX; Lane::ALL.len()];
+        let (mut total, mut records) = (0, 0);
+        for record in self.pending_in_order() {
+            let size = size_of(&record.draft);
             if total > 0 && total + size > self.limits.commit_bytes {
                 break;
             }
-            if in_group.saturating_add(size) > GROUP_BYTES {
-                groups.push(Vec::new());
-                in_group = 0;
+            let lane = record.draft.lane().index();
+            if in_group[lane].saturating_add(size) > GROUP_BYTES {
+                lanes[lane].push(Vec::new());
+                in_group[lane] = 0;
             }
-            if let Some(group) = groups.last_mut() {
-                group.push(pending.record.clone());
+            if let Some(group) = lanes[lane].last_mut() {
+                group.push(record.clone());
             }
-            (total, in_group, records) = (total + size, in_group + size, records + 1);
+            in_group[lane] += size;
+            (total, records) = (total + size, records + 1);
         }
         let mut commit = self.begin_without_records(generations);
         commit.snapshot.ledger.accepted += records;
         commit.snapshot.ledger.stored += records;
-        commit.groups = groups;
+        commit.groups = lanes.into_iter().flatten().collect();
         commit
     }
 
@@ -394,7 +349,7 @@ impl Book {
                     commits: self.ledger.commits + 1,
                     ..self.ledger
                 },
-                settled: self.settled.clone(),
+                settled: Settlement(self.lanes.each_ref().map(|queue| queue.settled.clone())),
             },
             dirty_since: self.dirty_since.take(),
         }
@@ -411,6 +366,7 @@ impl Book {
             let (place, last) = (
                 Place {
                     generation,
+                    lane: first.draft.lane(),
                     first: first.id,
                 },
                 last.id.seq,
@@ -418,7 +374,7 @@ impl Book {
             let mut live = 0;
             for record in &records {
                 self.ledger.payload_bytes += record.draft.payload.len() as u64;
-                if self.remove_pending(record.id.seq) {
+                if self.remove_pending(record.key()) {
                     self.ledger.stored += 1;
                     live += 1;
                 } else {
@@ -432,10 +388,10 @@ impl Book {
                 .map(|record| size_of(&record.draft))
                 .sum::<usize>();
             if self.loaded_bytes + bytes <= READ_AHEAD_BYTES {
-                self.load(place.first, records);
+                self.load(place, records);
             }
+            self.raise_cursor(place.lane);
         }
-        self.raise_cursor();
     }
 
     /// The commit failed: its records are still pending. It may be durable all the same, so what becomes of them has to be
@@ -455,14 +411,18 @@ impl Book {
     /// There is no room on disk for these records and the policy is to drop the newest.
     pub(super) fn refuse(&mut self, commit: Commit) {
         for record in commit.groups.iter().flatten() {
-            self.drop_pending(record.id.seq, Reason::OverflowDisk);
+            self.drop_pending(record.key(), Reason::OverflowDisk);
         }
         self.put_off(commit);
     }
 
     /// The generation with the oldest live record. After a rescue that need not be the one with the lowest number.
     pub(super) fn oldest_generation(&self) -> Option<u32> {
-        let (_, group) = self.groups.first_key_value()?;
+        let oldest = self
+            .lanes
+            .iter()
+            .filter_map(|queue| queue.groups.first_key_value());
+        let (_, group) = oldest.min_by_key(|(first, _)| **first)?;
         Some(group.generation)
     }
 
@@ -473,102 +433,123 @@ impl Book {
         reason: Reason,
         now: Duration,
     ) -> u64 {
-        let of_generation = |(first, group): (&RecordId, &Group)| {
-            (group.generation == generation).then_some(*first)
-        };
-        let groups: Vec<RecordId> = self.groups.iter().filter_map(of_generation).collect();
+        let groups = self.groups();
+        let groups: Vec<Place> = groups
+            .map(|(place, _)| place)
+            .filter(|place| place.generation == generation)
+            .collect();
         if reason == Reason::Damaged {
             self.ledger.damaged += 1;
             self.dirty_since.get_or_insert(now);
         }
         groups
             .into_iter()
-            .map(|first| self.drop_live(first, reason, now))
+            .map(|place| self.drop_live(place, reason, now))
             .sum()
     }
 
     /// Gives up what is live in a damaged group.
-    pub(super) fn drop_group(&mut self, first: RecordId, now: Duration) -> u64 {
-        self.ledger.damaged += u64::from(self.groups.contains_key(&first));
-        self.drop_live(first, Reason::Damaged, now)
+    pub(super) fn drop_group(&mut self, place: Place, now: Duration) -> u64 {
+        let is_there = self.lanes[place.lane.index()]
+            .groups
+            .contains_key(&place.first);
+        self.ledger.damaged += u64::from(is_there);
+        self.drop_live(place, Reason::Damaged, now)
     }
 
-    fn drop_live(&mut self, first: RecordId, reason: Reason, now: Duration) -> u64 {
-        let Some(group) = self.groups.get(&first) else {
+    fn drop_live(&mut self, place: Place, reason: Reason, now: Duration) -> u64 {
+        let queue = &mut self.lanes[place.lane.index()];
+        let Some(group) = queue.groups.get(&place.first) else {
             return 0;
         };
         let (live, last) = (group.live, group.last);
-        self.settled.insert_range(first, last);
+        queue.settled.insert_range(place.first, last);
         self.ledger.stored -= live;
         self.ledger.drop_accepted(live, reason);
         self.dirty_since.get_or_insert(now);
-        self.forget_group(first);
-        self.raise_cursor();
+        self.forget_group(place.lane, place.first);
+        self.raise_cursor(place.lane);
         live
     }
 
     fn settled_among(&self, generations: Vec<u32>) -> Vec<u32> {
         let mut settled = BTreeSet::from_iter(generations);
-        for group in self.groups.values() {
+        for (_, group) in self.groups() {
             settled.remove(&group.generation);
         }
         settled.into_iter().collect()
     }
 
     pub(super) fn is_wanted(&self) -> bool {
-        self.wanted.is_some()
+        self.lanes.iter().any(|queue| queue.wanted.is_some())
     }
 
-    /// The group that a reader waits for, if it is still there and not in memory.
+    /// Whether a reader of this lane waits for a group.
+    pub(super) fn is_wanted_in(&self, lane: Lane) -> bool {
+        self.lanes[lane.index()].wanted.is_some()
+    }
+
+    /// The group that a reader waits for, if it is still there and not in memory; of several the one that is served first.
     pub(super) fn wanted(&mut self) -> Option<Place> {
-        let first = self.wanted.take()?;
-        self.unloaded(first)
+        Lane::ALL.into_iter().find_map(|lane| {
+            let first = self.lanes[lane.index()].wanted.take()?;
+            self.unloaded(lane, first)
+        })
     }
 
     /// Where the group lies, if it is still there and not in memory.
-    pub(super) fn unloaded(&self, first: RecordId) -> Option<Place> {
-        let group = self.groups.get(&first)?;
+    pub(super) fn unloaded(&self, lane: Lane, first: RecordId) -> Option<Place> {
+        let group = self.lanes[lane.index()].groups.get(&first)?;
         group.loaded.is_none().then_some(Place {
             generation: group.generation,
+            lane,
             first,
         })
     }
 
-    /// A group that follows this one, is not in memory, and would fit into it without driving out others.
-    pub(super) fn worth_reading_after(&self, first: RecordId) -> Option<Place> {
+    /// A group that follows this one in its lane, is not in memory, and would fit into it without driving out others.
+    pub(super) fn worth_reading_after(&self, place: Place) -> Option<Place> {
         if self.loaded_bytes > READ_AHEAD_BYTES / 2 {
             return None;
         }
-        let after = (Bound::Excluded(first), Bound::Unbounded);
-        let (first, group) = self
+        let after = (Bound::Excluded(place.first), Bound::Unbounded);
+        let (first, group) = self.lanes[place.lane.index()]
             .groups
             .range(after)
             .find(|(_, group)| group.loaded.is_none())?;
         Some(Place {
             generation: group.generation,
+            lane: place.lane,
             first: *first,
         })
     }
 
-    /// Keeps the records of a group in memory. What lies before it goes first when memory is short, then what lies
-    /// farthest behind it: a reader goes forwards.
-    pub(super) fn load(&mut self, first: RecordId, records: Vec<Arc<Record>>) {
-        let Some(group) = self.groups.get_mut(&first) else {
+    /// Keeps the records of a group in memory. What came there first goes when memory is short: a reader goes forwards, and of
+    /// several none drives out what another has just got.
+    pub(super) fn load(&mut self, place: Place, records: Vec<Arc<Record>>) {
+        let Place { lane, first, .. } = place;
+        let Some(group) = self.lanes[lane.index()].groups.get_mut(&first) else {
             return;
         };
         let bytes = records.iter().map(|record| size_of(&record.draft)).sum();
-        if let Some(before) = group.loaded.replace(Loaded { records, bytes }) {
+        self.loads += 1;
+        let turn = self.loads;
+        let loaded = Loaded {
+            records,
+            bytes,
+            turn,
+        };
+        if let Some(before) = group.loaded.replace(loaded) {
             self.loaded_bytes -= before.bytes;
+            self.loaded.remove(&before.turn);
         }
         self.loaded_bytes += bytes;
-        self.loaded.insert(first);
-        while self.loaded_bytes > READ_AHEAD_BYTES {
-            let earliest = self.loaded.first().copied().filter(|other| *other < first);
-            let latest = self.loaded.last().copied().filter(|other| *other > first);
-            let Some(other) = earliest.or(latest) else {
-                break;
-            };
-            self.unload(other);
+        self.loaded.insert(turn, (lane, first));
+        while self.loaded_bytes > READ_AHEAD_BYTES
+            && let Some((other, (lane, first))) = self.loaded.first_key_value()
+            && *other < turn
+        {
+            self.unload(*lane, *first);
         }
     }
 
@@ -589,36 +570,37 @@ impl Book {
     }
 
     pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        self.oldest_pending().is_some()
     }
 
     /// Marks a record as done with, if it is there and was not. The caller says in the ledger how it left.
-    fn settle(&mut self, id: RecordId, now: Duration) -> bool {
-        if self.settled.contains(id) {
+    fn settle(&mut self, key: Key, now: Duration) -> bool {
+        let Key { lane, id } = key;
+        if self.lanes[lane.index()].settled.contains(id) {
             return false;
         }
-        if id.epoch == self.epoch && self.remove_pending(id.seq) {
-            self.settled.insert(id);
-        } else {
-            let Some((first, group)) = self.group_around_mut(id) else {
+        if !self.remove_pending(key) {
+            let Some((first, group)) = self.lanes[lane.index()].group_around_mut(id) else {
                 return false;
             };
             group.live -= 1;
-            let is_done = group.live == 0;
-            if is_done {
-                self.forget_group(first);
+            if group.live == 0 {
+                self.forget_group(lane, first);
             }
-            self.settled.insert(id);
             self.ledger.stored -= 1;
             self.dirty_since.get_or_insert(now);
         }
-        self.raise_cursor();
+        self.lanes[lane.index()].settled.insert(id);
+        self.raise_cursor(lane);
         true
     }
 
     /// Takes a record from pending to accepted.
-    fn remove_pending(&mut self, seq: u64) -> bool {
-        let Some(pending) = self.pending.remove(&seq) else {
+    fn remove_pending(&mut self, Key { lane, id }: Key) -> bool {
+        let pending = (id.epoch == self.epoch)
+            .then(|| self.lanes[lane.index()].pending.remove(&id.seq))
+            .flatten();
+        let Some(pending) = pending else {
             return false;
         };
         self.pending_bytes -= size_of(&pending.record.draft);
@@ -627,15 +609,52 @@ impl Book {
         true
     }
 
-    fn drop_pending(&mut self, seq: u64, reason: Reason) {
-        if self.remove_pending(seq) {
+    fn drop_pending(&mut self, key: Key, reason: Reason) {
+        if self.remove_pending(key) {
             self.ledger.drop_accepted(1, reason);
-            self.settled.insert(RecordId {
-                epoch: self.epoch,
-                seq,
-            });
-            self.raise_cursor();
+            self.lanes[key.lane.index()].settled.insert(key.id);
+            self.raise_cursor(key.lane);
         }
+    }
+
+    /// The oldest pending record of all lanes.
+    fn oldest_pending(&self) -> Option<&Pending> {
+        let oldest = self.lanes.iter().filter_map(|queue| {
+            let (_, pending) = queue.pending.first_key_value()?;
+            Some(pending)
+        });
+        oldest.min_by_key(|pending| pending.record.id)
+    }
+
+    /// What is pending, in the order of the ids, whatever the lane.
+    fn pending_in_order(&self) -> impl Iterator<Item = &Arc<Record>> {
+        let mut lanes = self.lanes.each_ref().map(|queue| {
+            let records = queue.pending.values().map(|pending| &pending.record);
+            records.peekable()
+        });
+        std::iter::from_fn(move || {
+            let heads = lanes.iter_mut().filter_map(|lane| {
+                let id = lane.peek()?.id;
+                Some((id, lane))
+            });
+            let (_, lane) = heads.min_by_key(|(id, _)| *id)?;
+            lane.next()
+        })
+    }
+
+    /// All groups, and where they lie.
+    fn groups(&self) -> impl Iterator<Item = (Place, &Group)> {
+        Lane::ALL.into_iter().flat_map(|lane| {
+            let groups = self.lanes[lane.index()].groups.iter();
+            groups.map(move |(first, group)| {
+                let place = Place {
+                    generation: group.generation,
+                    lane,
+                    first: *first,
+                };
+                (place, group)
+            })
+        })
     }
 
     fn insert_group(&mut self, place: Place, last: u64, live: u64) {
@@ -646,48 +665,32 @@ impl Book {
                 live,
                 loaded: None,
             };
-            self.groups.insert(place.first, group);
+            self.lanes[place.lane.index()]
+                .groups
+                .insert(place.first, group);
         }
     }
 
-    fn forget_group(&mut self, first: RecordId) {
-        self.unload(first);
-        self.groups.remove(&first);
+    fn forget_group(&mut self, lane: Lane, first: RecordId) {
+        self.unload(lane, first);
+        self.lanes[lane.index()].groups.remove(&first);
     }
 
-    fn unload(&mut self, first: RecordId) {
-        if self.loaded.remove(&first)
-            && let Some(loaded) = self
-                .groups
-                .get_mut(&first)
-                .and_then(|group| group.loaded.take())
+    fn unload(&mut self, lane: Lane, first: RecordId) {
+        if let Some(group) = self.lanes[lane.index()].groups.get_mut(&first)
+            && let Some(loaded) = group.loaded.take()
         {
+            self.loaded.remove(&loaded.turn);
             self.loaded_bytes -= loaded.bytes;
         }
     }
 
-    fn group_around(&self, id: RecordId) -> Option<(RecordId, &Group)> {
-        let (first, group) = self.groups.range(..=id).next_back()?;
-        (first.epoch == id.epoch && id.seq <= group.last).then_some((*first, group))
-    }
-
-    fn group_around_mut(&mut self, id: RecordId) -> Option<(RecordId, &mut Group)> {
-        let (first, group) = self.groups.range_mut(..=id).next_back()?;
-        (first.epoch == id.epoch && id.seq <= group.last).then_some((*first, group))
-    }
-
-    /// Everything before the first live record is settled; a group's first id stands for its first live record.
-    fn raise_cursor(&mut self) {
-        let stored = self.groups.first_key_value().map(|(first, _)| *first);
-        let pending = self
-            .pending
-            .first_key_value()
-            .map(|(_, pending)| pending.record.id);
+    fn raise_cursor(&mut self, lane: Lane) {
         let next = RecordId {
             epoch: self.epoch,
             seq: self.last_seq + 1,
         };
-        self.settled.raise(stored.or(pending).unwrap_or(next));
+        self.lanes[lane.index()].raise_cursor(next);
     }
 }
 

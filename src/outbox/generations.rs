@@ -296,6 +296,7 @@ impl Generations {
                 {
                     let place = Place {
                         generation: number,
+                        lane: records[0].draft.lane(),
                         first,
                     };
                     let runs = runs(&records);
@@ -792,6 +793,7 @@ mod tests {
         store.sizes.insert(number, 0);
         store.remove(number);
         let place = Place {
+            lane: crate::outbox::Lane::default(),
             generation: number,
             first: RecordId::default(),
         };

@@ -3,12 +3,13 @@
 //! Must not: know where the bytes are kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::ledger::Ledger;
-use super::record::{Draft, Envelope, Record, RecordId};
+use super::record::{Draft, Envelope, Key, Lane, Merged, Priority, Record, RecordId};
 use super::settled::Settled;
 use crate::message::Timestamp;
 
@@ -16,14 +17,62 @@ use crate::message::Timestamp;
 /// 128 KiB into files of their own, which it does not sync: 17 x 7 KiB stays below that.
 pub(super) const GROUP_BYTES: usize = 7 * 1024;
 
-const VERSION: u8 = 1;
+/// Before there were lanes a record had neither priority nor expiry.
+const WITHOUT_LANES: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER: usize = 5;
 
 /// What a commit says about all records: written together with its groups.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Snapshot {
     pub(super) ledger: Ledger,
-    pub(super) settled: Settled,
+    pub(super) settled: Settlement,
+}
+
+/// What is settled in each lane, in the order of [`Lane::ALL`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenSettlement")]
+pub(super) struct Settlement(pub(super) [Settled; Lane::ALL.len()]);
+
+impl Settlement {
+    pub(super) fn contains(&self, Key { lane, id }: Key) -> bool {
+        self.0[lane.index()].contains(id)
+    }
+
+    pub(super) fn insert(&mut self, Key { lane, id }: Key) {
+        self.0[lane.index()].insert(id);
+    }
+
+    /// Adds the ids from `first` to the seq `last` of the same epoch.
+    pub(super) fn insert_range(&mut self, Key { lane, id: first }: Key, last: u64) {
+        self.0[lane.index()].insert_range(first, last);
+    }
+
+    /// As [`Settled::remove`].
+    pub(super) fn remove(&mut self, Key { lane, id }: Key) -> bool {
+        self.0[lane.index()].remove(id)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenSettlement {
+    /// Before there were lanes: all records were in the default one.
+    Before(Settled),
+    Lanes([Settled; Lane::ALL.len()]),
+}
+
+impl From<WrittenSettlement> for Settlement {
+    fn from(written: WrittenSettlement) -> Settlement {
+        match written {
+            WrittenSettlement::Lanes(lanes) => Settlement(lanes),
+            WrittenSettlement::Before(settled) => {
+                let mut lanes = <[Settled; Lane::ALL.len()]>::default();
+                lanes[Lane::default().index()] = settled;
+                Settlement(lanes)
+            }
+        }
+    }
 }
 
 /// Why bytes from the store are not what was written.
@@ -40,6 +89,7 @@ pub(super) enum DecodeError {
     Fields,
 }
 
+/// A record of version 1; of version 2 it is the first half.
 #[derive(Serialize, Deserialize)]
 struct Entry<'a> {
     seq: u64,
@@ -49,6 +99,29 @@ struct Entry<'a> {
     payload: &'a [u8],
     retain: bool,
     envelope: Envelope,
+}
+
+/// A record of version 2.
+#[derive(Serialize, Deserialize)]
+struct LaneEntry<'a> {
+    #[serde(borrow)]
+    entry: Entry<'a>,
+    priority: Priority,
+    live_first: bool,
+    expires: Option<Duration>,
+    merged: Option<Merged>,
+}
+
+impl<'a> From<Entry<'a>> for LaneEntry<'a> {
+    fn from(entry: Entry<'a>) -> LaneEntry<'a> {
+        LaneEntry {
+            entry,
+            priority: Priority::default(),
+            live_first: false,
+            expires: None,
+            merged: None,
+        }
+    }
 }
 
 /// Without this serde would write the payload number by number.
@@ -63,26 +136,39 @@ pub(super) fn size_of(draft: &Draft) -> usize {
 }
 
 pub(super) fn encode_records(records: &[Arc<Record>]) -> Vec<u8> {
-    let entries: Vec<Entry<'_>> = records
+    let entries: Vec<LaneEntry<'_>> = records
         .iter()
-        .map(|record| Entry {
-            seq: record.id.seq,
-            time_ns: record.draft.time.as_nanos(),
-            topic: &record.draft.topic,
-            payload: &record.draft.payload,
-            retain: record.draft.retain,
-            envelope: record.draft.envelope,
+        .map(|record| LaneEntry {
+            entry: Entry {
+                seq: record.id.seq,
+                time_ns: record.draft.time.as_nanos(),
+                topic: &record.draft.topic,
+                payload: &record.draft.payload,
+                retain: record.draft.retain,
+                envelope: record.draft.envelope,
+            },
+            priority: record.draft.priority,
+            live_first: record.draft.live_first,
+            expires: record.draft.expires,
+            merged: record.merged,
         })
         .collect();
     seal(postcard::to_extend(&entries, vec![0; HEADER]).expect("plain fields always have a form"))
 }
 
 pub(super) fn decode_records(epoch: u64, value: &[u8]) -> Result<Vec<Arc<Record>>, DecodeError> {
-    let entries: Vec<Entry<'_>> =
-        postcard::from_bytes(unseal(value)?).map_err(|_| DecodeError::Fields)?;
+    let (version, body) = unseal(value)?;
+    let entries: Vec<LaneEntry<'_>> = if version == WITHOUT_LANES {
+        let entries: Vec<Entry<'_>> =
+            postcard::from_bytes(body).map_err(|_| DecodeError::Fields)?;
+        entries.into_iter().map(LaneEntry::from).collect()
+    } else {
+        postcard::from_bytes(body).map_err(|_| DecodeError::Fields)?
+    };
     Ok(entries
         .into_iter()
-        .map(|entry| {
+        .map(|with_lane| {
+            let entry = with_lane.entry;
             let id = RecordId {
                 epoch,
                 seq: entry.seq,
@@ -92,9 +178,16 @@ pub(super) fn decode_records(epoch: u64, value: &[u8]) -> Result<Vec<Arc<Record>
             let draft = Draft {
                 retain: entry.retain,
                 envelope: entry.envelope,
+                priority: with_lane.priority,
+                live_first: with_lane.live_first,
+                expires: with_lane.expires,
                 ..Draft::new(entry.topic.to_owned(), payload, time)
             };
-            Arc::new(Record::new(id, draft))
+            Arc::new(Record {
+                id,
+                draft,
+                merged: with_lane.merged,
+            })
         })
         .collect())
 }
@@ -106,7 +199,7 @@ pub(super) fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
 }
 
 pub(super) fn decode_snapshot(value: &[u8]) -> Result<Snapshot, DecodeError> {
-    serde_json::from_slice(unseal(value)?).map_err(|_| DecodeError::Fields)
+    serde_json::from_slice(unseal(value)?.1).map_err(|_| DecodeError::Fields)
 }
 
 fn seal(mut value: Vec<u8>) -> Vec<u8> {
@@ -122,18 +215,19 @@ pub(super) fn make_newer(value: &mut [u8]) {
     value[0] = VERSION + 1;
 }
 
-fn unseal(value: &[u8]) -> Result<&[u8], DecodeError> {
+/// The version, and the body.
+fn unseal(value: &[u8]) -> Result<(u8, &[u8]), DecodeError> {
     let (header, body) = value
         .split_first_chunk::<HEADER>()
         .ok_or(DecodeError::Short)?;
     let [version, crc @ ..] = *header;
     if u32::from_be_bytes(crc) != crc32fast::hash(body) {
         Err(DecodeError::Checksum)
-    } else if version != VERSION {
+    } else if !(WITHOUT_LANES..=VERSION).contains(&version) {
         // The header stays as it is in every version, so this is no damage.
         Err(DecodeError::Version(version))
     } else {
-        Ok(body)
+        Ok((version, body))
     }
 }
 
@@ -148,6 +242,13 @@ mod tests {
             .map(|(payload, seq)| {
                 let (topic, payload) = ("sites/hall/ü".to_owned(), Bytes::from_static(payload));
                 let draft = Draft {
+                    priority: if seq == 4 {
+                        Priority::High
+                    } else {
+                        Priority::Low
+                    },
+                    live_first: seq == 9,
+                    expires: (seq == 3).then_some(Duration::from_millis(1_500)),
                     retain: seq == 4,
                     envelope: if seq == 9 {
                         Envelope::None
@@ -190,5 +291,34 @@ mod tests {
             decode_snapshot(&encode_snapshot(&snapshot)).expect("intact"),
             snapshot
         );
+    }
+
+    #[test]
+    fn what_was_written_before_there_were_lanes_is_in_the_default_one() {
+        let entry = Entry {
+            seq: 3,
+            time_ns: 5,
+            topic: "t",
+            payload: b"1",
+            retain: true,
+            envelope: Envelope::None,
+        };
+        let body = postcard::to_extend(&vec![entry], vec![0; HEADER]).expect("plain fields");
+        let mut value = seal(body);
+        value[0] = WITHOUT_LANES;
+        let records = decode_records(7, &value).expect("it is still read");
+        let id = RecordId { epoch: 7, seq: 3 };
+        assert_eq!((records.len(), records[0].id), (1, id));
+        assert!(records[0].draft.retain && records[0].draft.lane() == Lane::default());
+
+        let text = br#"{"ledger":{},"settled":{"below":{"epoch":1,"seq":2},"ranges":[]}}"#;
+        let mut value = vec![0; HEADER];
+        value.extend_from_slice(text);
+        let settled = decode_snapshot(&seal(value)).expect("intact").settled;
+        let first = RecordId { epoch: 1, seq: 1 };
+        for lane in Lane::ALL {
+            let is_settled = settled.contains(Key { lane, id: first });
+            assert_eq!(is_settled, lane == Lane::default(), "{lane:?}");
+        }
     }
 }

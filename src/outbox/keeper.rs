@@ -19,7 +19,7 @@ use super::book::{Book, Commit, DeadLetter, Place, WhenFull};
 use super::files::{self, Marker};
 use super::group::size_of;
 use super::ledger::{Ledger, Reason};
-use super::record::RecordId;
+use super::record::{Lane, RecordId};
 use super::store::{self, READ_TRIES, Store, StoreError, Written, words};
 use crate::runtime::clock::{Clock, Now};
 
@@ -129,6 +129,7 @@ struct Trouble {
 /// A group that could not be read.
 #[derive(Clone, Copy, Debug)]
 struct Unread {
+    lane: Lane,
     first: RecordId,
     /// How often the medium has failed to give it.
     failures: u32,
@@ -273,14 +274,16 @@ impl<S: Store> Keeper<S> {
         let unread = self.unread.take();
         let mut next = self.shared.with(|book| {
             // It may have been settled meanwhile, and its generation removed.
-            let unread = unread.and_then(|unread| book.unloaded(unread.first));
-            book.wanted().or(unread)
+            // Before what other lanes want: how often it failed is remembered for one group only.
+            let unread = unread.and_then(|unread| book.unloaded(unread.lane, unread.first));
+            unread.or_else(|| book.wanted())
         });
         while let Some(place) = next {
             next = match self.store.read(place) {
                 Ok(records) => self.shared.with(|book| {
-                    book.load(place.first, records);
-                    book.worth_reading_after(place.first)
+                    book.load(place, records);
+                    let wanted = book.wanted();
+                    wanted.or_else(|| book.worth_reading_after(place))
                 }),
                 Err(error) if error.is_damage() => {
                     let lost = self.give_up(place, now);
@@ -296,6 +299,7 @@ impl<S: Store> Keeper<S> {
                     if failures < READ_TRIES {
                         tracing::warn!("outbox: {}; trying again", words(&error));
                         self.unread = Some(Unread {
+                            lane: place.lane,
                             first: place.first,
                             failures,
                             retry_at: now.mono + RETRY_MIN,
@@ -317,8 +321,7 @@ impl<S: Store> Keeper<S> {
 
     fn give_up(&mut self, place: Place, now: Now) -> u64 {
         self.store.quarantine(place);
-        self.shared
-            .update(|book| book.drop_group(place.first, now.mono))
+        self.shared.update(|book| book.drop_group(place, now.mono))
     }
 
     fn give_up_generation(&mut self, generation: u32, now: Now) -> u64 {
@@ -560,7 +563,13 @@ mod tests {
     use crate::message::Timestamp;
     use crate::outbox::book::Limits;
     use crate::outbox::group::Snapshot;
-    use crate::outbox::record::{Draft, Record, RecordId};
+    use crate::outbox::record::{Draft, Key, Record, RecordId};
+
+    const LANE: Lane = Lane::ALL[3];
+
+    fn key(id: RecordId) -> Key {
+        Key { lane: LANE, id }
+    }
 
     /// A store in memory that fails when it is told to.
     #[derive(Default)]
@@ -742,7 +751,7 @@ mod tests {
         let stored = RecordId { epoch: 1, seq: 1 };
         keeper
             .shared
-            .with(|book| book.acknowledge(stored, at(800).mono));
+            .with(|book| book.acknowledge(key(stored), at(800).mono));
         append(&keeper, 3, at(800));
         keeper.store.panics = true;
         assert_eq!(keeper.guarded_step(at(2_000)), Some(at(3_000).mono));
@@ -766,9 +775,14 @@ mod tests {
             assert_eq!(keeper.store.commits - before, step);
             assert!(next.is_some_and(|next| next <= at(900).mono), "at once");
         }
-        assert!(keeper.shared.with(|book| book.peek(None, 10)).is_empty());
+        assert!(
+            keeper
+                .shared
+                .with(|book| book.peek(LANE, None, 10))
+                .is_empty()
+        );
         keeper.step(at(900));
-        assert_eq!(keeper.shared.with(|book| book.peek(None, 3)).len(), 3);
+        assert_eq!(keeper.shared.with(|book| book.peek(LANE, None, 3)).len(), 3);
     }
 
     #[test]
@@ -780,9 +794,9 @@ mod tests {
         append(&keeper, 2, at(0));
         let give_up = |keeper: &Keeper<Fake>, seq| {
             let id = RecordId { epoch: 1, seq };
-            keeper
-                .shared
-                .update(|book| book.dead_letter(id, "no", Duration::ZERO, Timestamp::default()));
+            keeper.shared.update(|book| {
+                book.dead_letter(key(id), "no", Duration::ZERO, Timestamp::default())
+            });
         };
         give_up(&keeper, 1);
         let retry_at = keeper.step(at(0)).expect("the other record is pending");
@@ -805,7 +819,7 @@ mod tests {
         // As if it came between the two halves of a step.
         keeper.shared.with(|book| {
             let id = RecordId { epoch: 1, seq: 1 };
-            book.dead_letter(id, "no", Duration::ZERO, Timestamp::default());
+            book.dead_letter(key(id), "no", Duration::ZERO, Timestamp::default());
         });
         assert!(keeper.commit(at(750)));
         assert!(dir.path().join("dead-letters.jsonl").exists());
@@ -818,7 +832,14 @@ mod tests {
         keeper.shared.with(|book| {
             for (generation, seq) in [(3, 1), (2, 2), (1, 3)] {
                 let first = RecordId { epoch: 0, seq };
-                book.found(Place { generation, first }, &[(seq, seq)]);
+                book.found(
+                    Place {
+                        generation,
+                        lane: LANE,
+                        first,
+                    },
+                    &[(seq, seq)],
+                );
             }
             book.reconcile(0, Duration::ZERO);
         });
@@ -857,9 +878,16 @@ mod tests {
             *book = Book::open(limits, 2, Snapshot::default());
             let first = RecordId { epoch: 1, seq: 1 };
             let generation = 1;
-            book.found(Place { generation, first }, &[(1, 3)]);
+            book.found(
+                Place {
+                    generation,
+                    lane: LANE,
+                    first,
+                },
+                &[(1, 3)],
+            );
             book.reconcile(0, Duration::ZERO);
-            assert!(book.peek(None, 10).is_empty());
+            assert!(book.peek(LANE, None, 10).is_empty());
         });
         keeper
     }
@@ -875,7 +903,10 @@ mod tests {
         }
         keeper.store.fault = None;
         keeper.step(at(20_000));
-        assert_eq!(keeper.shared.with(|book| book.peek(None, 10)).len(), 3);
+        assert_eq!(
+            keeper.shared.with(|book| book.peek(LANE, None, 10)).len(),
+            3
+        );
     }
 
     #[test]
@@ -892,7 +923,7 @@ mod tests {
         let ledger = keeper.shared.with(|book| book.ledger());
         assert!(ledger.balances(), "{ledger:?}");
         assert_eq!((ledger.dropped_damaged, ledger.damaged), (3, 1));
-        let shown = keeper.shared.with(|book| book.peek(None, 10));
+        let shown = keeper.shared.with(|book| book.peek(LANE, None, 10));
         assert_eq!(shown.len(), 2, "nothing blocks what follows");
     }
 
@@ -904,7 +935,10 @@ mod tests {
         keeper.store.root = dir.path().to_owned();
         keeper.store.fault = Some(io::ErrorKind::StorageFull);
         keeper.step(at(1_000));
-        assert_eq!(keeper.shared.with(|book| book.peek(None, 10)).len(), 3);
+        assert_eq!(
+            keeper.shared.with(|book| book.peek(LANE, None, 10)).len(),
+            3
+        );
         assert!(!dir.path().join("reserve").exists());
     }
 }

@@ -299,26 +299,22 @@ impl Outbox {
     /// Up to `limit` records of a lane after `after`, in the order of their ids, that are neither acknowledged nor given up.
     /// Never waits: it shows what is in memory, and has the rest read. [`Outbox::changed`] tells when to look again.
     pub fn peek(&self, lane: Lane, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
-        if lane != Lane::default() {
-            return Vec::new();
-        }
-        self.inner.shared.update(|book| book.peek(after, limit))
+        let shared = &self.inner.shared;
+        shared.update(|book| book.peek(lane, after, limit))
     }
 
     /// The record is delivered. Acknowledging it twice, or one that never was, does nothing.
     pub fn acknowledge(&self, key: Key) {
         let now = self.inner.clock.now().mono;
-        self.inner
-            .shared
-            .update(|book| book.acknowledge(key.id, now));
+        self.inner.shared.update(|book| book.acknowledge(key, now));
     }
 
     /// The record cannot be delivered, ever. It is kept in `dead-letters.jsonl`, with the reason.
-    pub fn dead_letter(&self, Key { id, .. }: Key, reason: &str) {
+    pub fn dead_letter(&self, key: Key, reason: &str) {
         let now = self.inner.clock.now();
         self.inner
             .shared
-            .update(|book| book.dead_letter(id, reason, now.mono, now.wall));
+            .update(|book| book.dead_letter(key, reason, now.mono, now.wall));
     }
 
     /// Returns when there may be more to peek at; at once if there may have been since it last returned. For one reader:

@@ -66,6 +66,16 @@ impl Lane {
         Lane::new(Priority::Low, false),
     ];
 
+    /// Its place in [`Lane::ALL`].
+    pub(super) const fn index(self) -> usize {
+        let priority = match self.priority {
+            Priority::High => 0,
+            Priority::Normal => 2,
+            Priority::Low => 4,
+        };
+        priority + !self.live_first as usize
+    }
+
     const fn new(priority: Priority, live_first: bool) -> Lane {
         Lane {
             priority,

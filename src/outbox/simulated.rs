@@ -139,10 +139,7 @@ impl SimulatedOutbox {
 
 impl Backlog for SimulatedOutbox {
     fn peek(&self, lane: Lane, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
-        if lane != Lane::default() {
-            return Vec::new();
-        }
-        self.shared.update(|book| book.peek(after, limit))
+        self.shared.update(|book| book.peek(lane, after, limit))
     }
 
     fn last(&self) -> RecordId {
@@ -155,8 +152,7 @@ impl Backlog for SimulatedOutbox {
             state.settlements.push(Settlement::Acknowledged(key.id));
             state.now
         });
-        self.shared
-            .update(|book| book.acknowledge(key.id, now.mono));
+        self.shared.update(|book| book.acknowledge(key, now.mono));
     }
 
     fn dead_letter(&self, key: Key, reason: &str) {
@@ -166,7 +162,7 @@ impl Backlog for SimulatedOutbox {
             state.now
         });
         self.shared
-            .update(|book| book.dead_letter(key.id, reason, now.mono, now.wall));
+            .update(|book| book.dead_letter(key, reason, now.mono, now.wall));
     }
 
     async fn changed(&self) {

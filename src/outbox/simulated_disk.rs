@@ -449,16 +449,22 @@ impl Disk {
                     .filter(|records| records.first().is_some_and(|record| record.id == *first));
                 found.damaged += u64::from(intact.is_none());
                 if let Some(records) = &intact {
-                    taken.insert(*first, super::generations::runs(records));
+                    let lane = records[0].draft.lane();
+                    taken.insert(*first, (lane, super::generations::runs(records)));
                 }
                 intact.is_some()
             });
         }
-        found.groups.extend(taken.into_iter().map(|(first, runs)| {
-            let generation = number;
-            let place = Place { generation, first };
-            FoundGroup { place, runs }
-        }));
+        found
+            .groups
+            .extend(taken.into_iter().map(|(first, (lane, runs))| {
+                let place = Place {
+                    generation: number,
+                    lane,
+                    first,
+                };
+                FoundGroup { place, runs }
+            }));
     }
 
     /// Where the next commit goes; and whether that is new.

@@ -428,7 +428,7 @@ fn what_a_newer_version_wrote_is_left_alone_and_said() {
     generations::change_group(&generation, first, group::make_newer);
     for _ in 0..2 {
         let result = Outbox::open(settings.clone(), Clock::start());
-        let Err(error @ OpenError::Newer { version: 2, .. }) = result.map(|_| ()) else {
+        let Err(error @ OpenError::Newer { version: 3, .. }) = result.map(|_| ()) else {
             panic!("refused as newer");
         };
         assert!(error.to_string().contains("a newer Tidegate"), "{error}");

@@ -15,7 +15,7 @@ use super::book::{Book, Commit, Place};
 use super::group::{Snapshot, size_of};
 use super::keeper::{Keeper, Shared};
 use super::ledger::Ledger;
-use super::record::{Draft, Record, RecordId};
+use super::record::{Draft, Key, Lane, Record, RecordId};
 use super::store::{Store, StoreError, Written};
 use super::{MIN_SIZE, Settings};
 use crate::runtime::clock::Now;
@@ -86,26 +86,41 @@ impl VirtualOutbox {
         })
     }
 
-    /// Records that may be sent, oldest first, with what must be read of the disk for that. Those that come back have to be
-    /// acknowledged before it is called again.
+    /// Records that may be sent, lane by lane, in each the oldest first, with what must be read of the disk for that. Those that
+    /// come back have to be acknowledged before it is called again.
     pub fn peek(&mut self, limit: usize, now: Now) -> Vec<Arc<Record>> {
         loop {
-            let records = self.shared.with(|book| book.peek(None, limit));
+            let records = self.peek_in_memory(limit);
             let is_wanted = self.shared.with(|book| book.is_wanted());
             if !records.is_empty() || !is_wanted {
                 return records;
             }
             self.due = self.keeper.step(now);
             // What could not be read is tried again later.
-            if self.shared.with(|book| book.peek(None, 1)).is_empty() {
+            if self.peek_in_memory(1).is_empty() {
                 return Vec::new();
             }
         }
     }
 
+    /// Lane by lane, as they are served; a lane of which something has to be read holds up those behind it.
+    fn peek_in_memory(&self, limit: usize) -> Vec<Arc<Record>> {
+        self.shared.with(|book| {
+            let mut records = Vec::new();
+            for lane in Lane::ALL {
+                let room = limit - records.len();
+                records.extend(book.peek(lane, None, room));
+                if records.len() >= limit || book.is_wanted_in(lane) {
+                    break;
+                }
+            }
+            records
+        })
+    }
+
     /// The record has been delivered.
-    pub fn acknowledge(&mut self, id: RecordId, now: Now) {
-        self.shared.with(|book| book.acknowledge(id, now.mono));
+    pub fn acknowledge(&mut self, key: Key, now: Now) {
+        self.shared.with(|book| book.acknowledge(key, now.mono));
     }
 
     /// Does what the storage thread has to do now.
@@ -179,8 +194,12 @@ impl Disk {
                     .iter()
                     .map(|record| (record.id.seq, record.id.seq))
                     .collect();
+                let Some(record) = records.first() else {
+                    continue;
+                };
                 let place = Place {
                     generation: *number,
+                    lane: record.draft.lane(),
                     first: *first,
                 };
                 book.found(place, &runs);

@@ -7,10 +7,10 @@
 
 use super::Backlog;
 use super::reason::Failure;
-use super::session::Session;
+use super::session::{Part, Session};
 use super::status::Reporter;
 use super::wire::Packet;
-use crate::outbox::{Key, Lane, RecordId};
+use crate::outbox::{Record, RecordId};
 
 /// What takes packets and sends them, in order, under packet ids of its own choice.
 pub(crate) trait Client {
@@ -41,9 +41,9 @@ impl Courier {
         }
     }
 
-    /// A connection stands: hand-over may begin.
-    pub(crate) fn connected(&mut self) {
-        self.session.connected();
+    /// A connection stands: hand-over may begin. `last` is [`Backlog::last`].
+    pub(crate) fn connected(&mut self, last: RecordId) {
+        self.session.connected(last);
     }
 
     /// The connection is gone. What was on its way is taken from the backlog again by the next one.
@@ -57,27 +57,46 @@ impl Courier {
         backlog: &impl Backlog,
         client: &mut impl Client,
     ) -> Result<bool, Failure> {
-        let room = self.session.room();
-        if room == 0 {
+        if self.session.room() == 0 {
             return Ok(true);
         }
-        let records = backlog.peek(Lane::default(), self.session.cursor(), room);
-        let found = !records.is_empty();
-        for record in records {
-            match Packet::new(&record, &self.client_id, self.max_packet) {
-                Ok(packet) => {
-                    let size = packet.size;
-                    client.publish(packet)?;
-                    self.session.hand_over(record.id, size);
+        let mut found = false;
+        for part in Part::ALL {
+            let room = self.session.room();
+            if room == 0 {
+                break;
+            }
+            for record in backlog.peek(part.lane, self.session.cursor(part), room) {
+                if !self.session.takes(part, record.id) {
+                    break;
                 }
-                Err(reason) => {
-                    self.session.pass_over(record.id);
-                    self.reporter.dead_lettered();
-                    backlog.dead_letter(record.key(), &reason.to_string());
-                }
+                found = true;
+                self.hand_over_one(part, &record, backlog, client)?;
             }
         }
         Ok(found)
+    }
+
+    fn hand_over_one(
+        &mut self,
+        part: Part,
+        record: &Record,
+        backlog: &impl Backlog,
+        client: &mut impl Client,
+    ) -> Result<(), Failure> {
+        match Packet::new(record, &self.client_id, self.max_packet, part.replayed) {
+            Ok(packet) => {
+                let size = packet.size;
+                client.publish(packet)?;
+                self.session.hand_over(part, record.id, size);
+            }
+            Err(reason) => {
+                self.session.pass_over(part, record.id);
+                self.reporter.dead_lettered();
+                backlog.dead_letter(record.key(), &reason.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// The client has sent the next packet, under this id.
@@ -90,10 +109,9 @@ impl Courier {
     /// The broker has sent a PUBACK with this id.
     pub(crate) fn acknowledged(&mut self, packet_id: u16, backlog: &impl Backlog) {
         match self.session.acknowledged(packet_id) {
-            Some(id) => {
+            Some(key) => {
                 self.reporter.acknowledged();
-                let lane = Lane::default();
-                backlog.acknowledge(Key { lane, id });
+                backlog.acknowledge(key);
             }
             None => self.reporter.unexpected_ack(),
         }

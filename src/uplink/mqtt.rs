@@ -160,7 +160,7 @@ impl<B: Backlog> Worker<B> {
         self.eventloop.mqtt_options = options;
         // The first poll of a connection makes it, and gives its CONNACK.
         self.eventloop.poll().await.map_err(failure)?;
-        self.courier.connected();
+        self.courier.connected(self.backlog.last());
         Ok(())
     }
 

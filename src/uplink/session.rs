@@ -5,29 +5,67 @@
 //!
 //! Terms: a record is *handed over* when the MQTT client has taken it; it is *paired* when the client has told the
 //! packet id it was sent under; the *window* is the greatest number of records handed over and not acknowledged; the
-//! *cursor* is the last record passed, handed over or not.
+//! *cursor* is the last record passed, handed over or not; a *part* is what has a cursor: a lane, or of a `live_first` lane
+//! what is live (later than the *boundary*, the last id when the connection came up) or what is replayed (not later).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::outbox::RecordId;
+use crate::outbox::{Key, Lane, Priority, RecordId};
+
+/// What has a cursor of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) lane: Lane,
+    pub(super) replayed: bool,
+}
+
+impl Part {
+    /// All there are, in the order of service: docs/decisions/0018-lanes.md.
+    pub(super) const ALL: [Part; 9] = [
+        Part::new(Priority::High, true, false),
+        Part::new(Priority::High, false, false),
+        Part::new(Priority::High, true, true),
+        Part::new(Priority::Normal, true, false),
+        Part::new(Priority::Normal, false, false),
+        Part::new(Priority::Normal, true, true),
+        Part::new(Priority::Low, true, false),
+        Part::new(Priority::Low, false, false),
+        Part::new(Priority::Low, true, true),
+    ];
+
+    const fn new(priority: Priority, live_first: bool, replayed: bool) -> Part {
+        let lane = Lane {
+            priority,
+            live_first,
+        };
+        Part { lane, replayed }
+    }
+
+    /// Its place in the order of service.
+    fn index(self) -> usize {
+        let found = Part::ALL.iter().position(|part| *part == self);
+        found.expect("a part is one of all parts")
+    }
+}
 
 /// The state of one session. It outlives connections: each of them starts it afresh.
 #[derive(Debug)]
 pub(super) struct Session {
     window: usize,
     connected: bool,
-    cursor: Option<RecordId>,
+    boundary: RecordId,
+    cursors: [Option<RecordId>; Part::ALL.len()],
     /// Handed over, not yet paired; in the order of the hand-over.
     unpaired: VecDeque<Handed>,
     /// Paired, not yet acknowledged: packet id -> record.
-    in_flight: HashMap<u16, RecordId>,
-    /// The last record that was ever sent; what is sent again is not later than this.
-    sent_up_to: Option<RecordId>,
+    in_flight: HashMap<u16, Key>,
+    /// Sent, on whatever connection, and not acknowledged. For the count of what is sent again only, so at most four windows.
+    sent: BTreeSet<RecordId>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Handed {
-    id: RecordId,
+    key: Key,
     bytes: usize,
 }
 
@@ -52,23 +90,27 @@ impl Session {
         Session {
             window,
             connected: false,
-            cursor: None,
+            boundary: RecordId::default(),
+            cursors: Default::default(),
             unpaired: VecDeque::with_capacity(window),
             in_flight: HashMap::with_capacity(window),
-            sent_up_to: None,
+            sent: BTreeSet::new(),
         }
     }
 
-    /// A connection stands: hand-over may begin.
-    pub(super) fn connected(&mut self) {
+    /// A connection stands: hand-over may begin. `last` is the id that was given last: what comes later is live.
+    pub(super) fn connected(&mut self, last: RecordId) {
         self.connected = true;
+        self.boundary = last;
+        self.cursors =
+            Part::ALL.map(|part| (part.lane.live_first && !part.replayed).then_some(last));
     }
 
     /// The connection is gone, and with it every packet id. The next one starts with the oldest record that the backlog
     /// still has: that is the oldest unacknowledged one, for acknowledged ones are gone.
     pub(super) fn disconnected(&mut self) {
         self.connected = false;
-        self.cursor = None;
+        self.cursors = Default::default();
         self.unpaired.clear();
         self.in_flight.clear();
     }
@@ -89,26 +131,41 @@ impl Session {
 
     /// The oldest record that is handed over and unacknowledged.
     pub(super) fn oldest(&self) -> Option<RecordId> {
-        let unpaired = self.unpaired.front().map(|handed| handed.id);
-        self.in_flight.values().copied().chain(unpaired).min()
+        let unpaired = self.unpaired.front().map(|handed| handed.key.id);
+        self.in_flight
+            .values()
+            .map(|key| key.id)
+            .chain(unpaired)
+            .min()
     }
 
-    /// The record after which the next ones are wanted.
-    pub(super) fn cursor(&self) -> Option<RecordId> {
-        self.cursor
+    /// The record after which the next ones of a part are wanted.
+    pub(super) fn cursor(&self, part: Part) -> Option<RecordId> {
+        self.cursors[part.index()]
+    }
+
+    /// Whether a record of the part's lane belongs to the part.
+    pub(super) fn takes(&self, part: Part, id: RecordId) -> bool {
+        !part.lane.live_first || part.replayed == (id <= self.boundary)
     }
 
     /// The client has taken a record, whose packet has this size.
-    pub(super) fn hand_over(&mut self, id: RecordId, bytes: usize) {
+    pub(super) fn hand_over(&mut self, part: Part, id: RecordId, bytes: usize) {
         debug_assert!(self.room() > 0, "the window is full");
-        self.unpaired.push_back(Handed { id, bytes });
-        self.pass_over(id);
+        let key = Key {
+            lane: part.lane,
+            id,
+        };
+        self.unpaired.push_back(Handed { key, bytes });
+        self.pass_over(part, id);
     }
 
     /// A record was looked at and is not sent, as it never can be.
-    pub(super) fn pass_over(&mut self, id: RecordId) {
-        debug_assert!(self.cursor < Some(id), "records come in order");
-        self.cursor = Some(id);
+    pub(super) fn pass_over(&mut self, part: Part, id: RecordId) {
+        debug_assert!(self.takes(part, id), "a part ends at the boundary");
+        let cursor = &mut self.cursors[part.index()];
+        debug_assert!(*cursor < Some(id), "records come in order");
+        *cursor = Some(id);
     }
 
     /// The client has sent the next record under this packet id.
@@ -116,16 +173,20 @@ impl Session {
         if self.in_flight.contains_key(&packet_id) {
             return Err(Mispaired(packet_id));
         }
-        let Handed { id, bytes } = self.unpaired.pop_front().ok_or(Mispaired(packet_id))?;
-        self.in_flight.insert(packet_id, id);
-        let again = self.sent_up_to >= Some(id);
-        self.sent_up_to = self.sent_up_to.max(Some(id));
+        let Handed { key, bytes } = self.unpaired.pop_front().ok_or(Mispaired(packet_id))?;
+        self.in_flight.insert(packet_id, key);
+        let again = !self.sent.insert(key.id);
+        if self.sent.len() > 4 * self.window {
+            self.sent.pop_first();
+        }
         Ok(Sent { bytes, again })
     }
 
     /// The broker has sent a PUBACK. The record it acknowledges, or none: then it is to be counted as unexpected.
-    pub(super) fn acknowledged(&mut self, packet_id: u16) -> Option<RecordId> {
-        self.in_flight.remove(&packet_id)
+    pub(super) fn acknowledged(&mut self, packet_id: u16) -> Option<Key> {
+        let key = self.in_flight.remove(&packet_id)?;
+        self.sent.remove(&key.id);
+        Some(key)
     }
 }
 

@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use super::{Mispaired, Sent, Session};
-use crate::outbox::RecordId;
+use super::{Mispaired, Part, Sent, Session};
+use crate::outbox::{Priority, RecordId};
 use crate::simulation::Random;
 
 fn id(seq: u64) -> RecordId {
     RecordId { epoch: 1, seq }
 }
 
+/// The part without a boundary.
+fn part() -> Part {
+    Part::new(Priority::Normal, false, false)
+}
+
 fn connected(window: u16) -> Session {
     let mut session = Session::new(window);
-    session.connected();
+    session.connected(RecordId::default());
     session
 }
 
@@ -20,46 +25,58 @@ fn connected(window: u16) -> Session {
 fn records_are_paired_in_the_order_of_the_hand_over() {
     let mut session = connected(3);
     for seq in 1..=3 {
-        session.hand_over(id(seq), 10 * seq as usize);
+        session.hand_over(part(), id(seq), 10 * seq as usize);
     }
-    assert_eq!((session.room(), session.cursor()), (0, Some(id(3))));
+    assert_eq!((session.room(), session.cursor(part())), (0, Some(id(3))));
     for packet_id in [7, 8] {
         let sent = session.published(packet_id).unwrap();
         assert_eq!(sent.bytes, 10 * (usize::from(packet_id) - 6));
         assert!(!sent.again);
     }
-    assert_eq!(session.acknowledged(8), Some(id(2)));
+    assert_eq!(session.acknowledged(8).map(|key| key.id), Some(id(2)));
     assert_eq!((session.room(), session.oldest()), (1, Some(id(1))));
 }
 
 #[test]
 fn an_acknowledgement_deletes_its_own_record_only_and_only_once() {
     let mut session = connected(3);
-    session.hand_over(id(1), 1);
-    assert_eq!(session.acknowledged(1), None, "handed over, but not sent");
+    session.hand_over(part(), id(1), 1);
+    assert_eq!(
+        session.acknowledged(1).map(|key| key.id),
+        None,
+        "handed over, but not sent"
+    );
     session.published(1).unwrap();
-    assert_eq!(session.acknowledged(2), None, "never sent");
-    assert_eq!(session.acknowledged(1), Some(id(1)));
-    assert_eq!(session.acknowledged(1), None, "acknowledged already");
+    assert_eq!(
+        session.acknowledged(2).map(|key| key.id),
+        None,
+        "never sent"
+    );
+    assert_eq!(session.acknowledged(1).map(|key| key.id), Some(id(1)));
+    assert_eq!(
+        session.acknowledged(1).map(|key| key.id),
+        None,
+        "acknowledged already"
+    );
 }
 
 #[test]
 fn a_connection_inherits_no_packet_id() {
     let mut session = connected(3);
-    session.hand_over(id(1), 1);
-    session.hand_over(id(2), 1);
+    session.hand_over(part(), id(1), 1);
+    session.hand_over(part(), id(2), 1);
     session.published(1).unwrap();
     session.disconnected();
-    assert_eq!((session.room(), session.cursor()), (0, None));
-    session.connected();
+    assert_eq!((session.room(), session.cursor(part())), (0, None));
+    session.connected(RecordId::default());
     assert_eq!(
-        session.acknowledged(1),
+        session.acknowledged(1).map(|key| key.id),
         None,
         "a PUBACK of the last connection"
     );
 
-    session.hand_over(id(1), 1);
-    session.hand_over(id(2), 1);
+    session.hand_over(part(), id(1), 1);
+    session.hand_over(part(), id(2), 1);
     let again = |again| Ok(Sent { bytes: 1, again });
     assert_eq!(session.published(1), again(true));
     assert_eq!(
@@ -73,8 +90,8 @@ fn a_connection_inherits_no_packet_id() {
 fn a_packet_id_without_a_record_or_in_use_is_refused() {
     let mut session = connected(3);
     assert_eq!(session.published(5), Err(Mispaired(5)));
-    session.hand_over(id(1), 1);
-    session.hand_over(id(2), 1);
+    session.hand_over(part(), id(1), 1);
+    session.hand_over(part(), id(2), 1);
     session.published(5).unwrap();
     assert_eq!(session.published(5), Err(Mispaired(5)));
 }
@@ -82,8 +99,8 @@ fn a_packet_id_without_a_record_or_in_use_is_refused() {
 #[test]
 fn a_record_that_cannot_be_sent_is_passed_over() {
     let mut session = connected(1);
-    session.pass_over(id(1));
-    assert_eq!((session.room(), session.cursor()), (1, Some(id(1))));
+    session.pass_over(part(), id(1));
+    assert_eq!((session.room(), session.cursor(part())), (1, Some(id(1))));
 }
 
 /// Records wait in `backlog`; the client sends them under cyclic packet ids; the broker takes them and acknowledges them
@@ -137,7 +154,7 @@ impl World {
     }
 
     fn connect(&mut self) {
-        self.session.connected();
+        self.session.connected(RecordId::default());
         self.connections += 1;
         self.next_packet_id = 0;
         self.received_on_connection.clear();
@@ -152,7 +169,7 @@ impl World {
     }
 
     fn hand_over(&mut self) {
-        let (room, cursor) = (self.session.room(), self.session.cursor());
+        let (room, cursor) = (self.session.room(), self.session.cursor(part()));
         // Fewer than there is room for, as a backlog may give.
         let limit = self.random.below(room + 1);
         let after = |record: &&RecordId| cursor < Some(**record);
@@ -164,7 +181,7 @@ impl World {
             .copied()
             .collect();
         for record in offered {
-            self.session.hand_over(record, 1);
+            self.session.hand_over(part(), record, 1);
             self.client.push_back(record);
         }
         assert!(self.session.outstanding() <= self.window);
@@ -230,7 +247,7 @@ impl World {
         let Some((packet_id, owner)) = self.acks.pop_front() else {
             return;
         };
-        let deleted = self.session.acknowledged(packet_id);
+        let deleted = self.session.acknowledged(packet_id).map(|key| key.id);
         assert_eq!(
             deleted, owner,
             "a PUBACK deletes the record it stands for and no other"
@@ -306,4 +323,26 @@ fn nothing_is_lost_or_deleted_early_on_a_random_network() {
         connections > 400 && unexpected > 400,
         "{connections} {unexpected}: too peaceful"
     );
+}
+
+#[test]
+fn a_live_first_lane_is_divided_at_the_boundary_and_acknowledged_by_its_own_lane() {
+    let mut session = Session::new(3);
+    session.connected(id(5));
+    let live = Part::new(Priority::High, true, false);
+    let replayed = Part::new(Priority::High, true, true);
+    assert_eq!(session.cursor(live), Some(id(5)));
+    assert_eq!(session.cursor(replayed), None);
+    for (seq, is_live) in [(5, false), (6, true)] {
+        assert_eq!(session.takes(live, id(seq)), is_live, "{seq}");
+        assert_eq!(session.takes(replayed, id(seq)), !is_live, "{seq}");
+        assert!(session.takes(part(), id(seq)), "{seq}");
+    }
+    session.hand_over(live, id(6), 1);
+    session.hand_over(replayed, id(2), 1);
+    assert_eq!(session.cursor(live), Some(id(6)));
+    assert_eq!(session.cursor(replayed), Some(id(2)));
+    session.published(1).unwrap();
+    let acknowledged = session.acknowledged(1).unwrap();
+    assert_eq!((acknowledged.lane, acknowledged.id), (live.lane, id(6)));
 }

@@ -180,7 +180,7 @@ impl Link {
             }
             Signal::Connected(it) if it == self.connection && self.state == State::Connecting => {
                 self.state = State::Up { since: now };
-                self.courier.connected();
+                self.courier.connected(backlog.last());
                 self.stalled = Stalled::default();
                 self.awaits_ping = false;
                 self.more = true;

@@ -8,7 +8,7 @@
 use std::io::Write;
 
 use crate::message::Timestamp;
-use crate::outbox::{Envelope, Record, RecordId};
+use crate::outbox::{Envelope, Merged, Record, RecordId};
 
 /// The greatest packet of MQTT, in bytes: its remaining length has at most four bytes of seven bits (MQTT 3.1.1, section
 /// 2.2.3).
@@ -40,11 +40,17 @@ pub enum Unsendable {
 }
 
 impl Packet {
-    /// Dresses a record for the wire. `max_packet` limits the whole packet, in bytes.
-    pub fn new(record: &Record, device: &str, max_packet: usize) -> Result<Packet, Unsendable> {
+    /// Dresses a record for the wire. `max_packet` limits the whole packet, in bytes; a `replayed` record says so.
+    pub fn new(
+        record: &Record,
+        device: &str,
+        max_packet: usize,
+        replayed: bool,
+    ) -> Result<Packet, Unsendable> {
+        // The topic of replayed records, `replay_topic`, is to be chosen here.
         let topic = &record.draft.topic;
         check_topic(topic)?;
-        let payload = payload(record, device);
+        let payload = payload(record, device, replayed);
         let size = publish_size(topic.len(), payload.len());
         if size > max_packet {
             return Err(Unsendable::TooLarge {
@@ -79,8 +85,8 @@ fn check_topic(topic: &str) -> Result<(), Unsendable> {
 }
 
 /// The payload in its envelope. The draft's payload is JSON text already and goes in as it is.
-fn payload(record: &Record, device: &str) -> Vec<u8> {
-    let Record { id, draft, .. } = record;
+fn payload(record: &Record, device: &str, replayed: bool) -> Vec<u8> {
+    let Record { id, draft, merged } = record;
     match draft.envelope {
         Envelope::None => draft.payload.to_vec(),
         Envelope::Json => {
@@ -89,10 +95,22 @@ fn payload(record: &Record, device: &str) -> Vec<u8> {
             serde_json::to_writer(&mut json, device).expect("text always has a JSON form");
             write!(
                 json,
-                r#","epoch":{},"seq":{},"time":"{}","payload":"#,
+                r#","epoch":{},"seq":{},"time":"{}""#,
                 id.epoch, id.seq, draft.time
             )
             .expect("writing to memory does not fail");
+            if replayed {
+                json.extend_from_slice(br#","replayed":true"#);
+            }
+            if let Some(Merged { from, count }) = merged {
+                write!(
+                    json,
+                    r#","merged":{{"epoch":{},"seq":{},"count":{count}}}"#,
+                    from.epoch, from.seq
+                )
+                .expect("writing to memory does not fail");
+            }
+            json.extend_from_slice(br#","payload":"#);
             json.extend_from_slice(match draft.payload.as_ref() {
                 b"" => b"null",
                 payload => payload,
@@ -145,7 +163,8 @@ mod tests {
     #[test]
     fn envelopes() {
         let check = |payload: &str, envelope, expected: &str| {
-            let packet = Packet::new(&record("t", payload, envelope), "press \"7\"", 1000).unwrap();
+            let packet =
+                Packet::new(&record("t", payload, envelope), "press \"7\"", 1000, false).unwrap();
             assert_eq!(String::from_utf8(packet.payload).unwrap(), expected);
         };
         check(
@@ -179,7 +198,12 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_refused_with_the_reason() {
         let check = |topic: &str, limit: usize, expected: &str| {
-            let said = Packet::new(&record(topic, "1234567890", Envelope::None), "d", limit);
+            let said = Packet::new(
+                &record(topic, "1234567890", Envelope::None),
+                "d",
+                limit,
+                false,
+            );
             match said {
                 Ok(packet) => assert_eq!(expected, "", "{topic:?} went through: {packet:?}"),
                 Err(reason) => assert_eq!(reason.to_string(), expected),
@@ -220,7 +244,10 @@ mod tests {
             record.id = RecordId { epoch, seq };
             record.draft.time = Timestamp::from_nanos(nanos);
             let length = json_envelope_len("press-7", record.id, record.draft.time);
-            assert_eq!(payload(&record, "press-7").len(), length + "21.5".len());
+            assert_eq!(
+                payload(&record, "press-7", false).len(),
+                length + "21.5".len()
+            );
         }
     }
 }

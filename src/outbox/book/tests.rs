@@ -24,6 +24,15 @@ fn id(seq: u64) -> RecordId {
     RecordId { epoch: 1, seq }
 }
 
+const LANE: Lane = Lane::ALL[3];
+
+fn key(seq: u64) -> Key {
+    Key {
+        lane: LANE,
+        id: id(seq),
+    }
+}
+
 fn book(limits: Limits) -> Book {
     Book::open(limits, 1, Snapshot::default())
 }
@@ -43,9 +52,9 @@ fn a_commit_is_due_before_the_oldest_record_is_an_interval_old() {
     book.append(draft(10), ms(5_000));
     book.append(draft(10), ms(5_500));
     assert_eq!(book.due(), Some(ms(5_750)));
-    book.acknowledge(id(1), ms(5_600));
+    book.acknowledge(key(1), ms(5_600));
     assert_eq!(book.due(), Some(ms(6_250)), "the younger one decides now");
-    book.acknowledge(id(2), ms(5_600));
+    book.acknowledge(key(2), ms(5_600));
     assert_eq!(book.due(), None, "nothing is left to write");
 }
 
@@ -73,7 +82,7 @@ fn full_memory_drops_by_policy() {
         assert!(ledger.balances(), "{ledger:?}");
         assert_eq!(ledger.dropped_overflow_memory, 7 - kept.len() as u64);
         assert_eq!(ledger.accepted, ledger.dropped);
-        assert_eq!(seqs(&book.peek(None, 10)), kept);
+        assert_eq!(seqs(&book.peek(LANE, None, 10)), kept);
     };
     // The last one is larger than all of the memory: it goes, whatever the policy, and takes no other with it.
     check(WhenFull::DropOldest, &[4, 5, 6]);
@@ -86,7 +95,7 @@ fn what_is_acknowledged_while_it_is_written_is_settled_on_disk_later() {
     book.append(draft(10), ms(0));
     book.append(draft(10), ms(0));
     let commit = book.begin(vec![]);
-    book.acknowledge(id(1), ms(10));
+    book.acknowledge(key(1), ms(10));
     assert_eq!(
         (
             commit.snapshot.ledger.accepted,
@@ -108,7 +117,7 @@ fn what_is_acknowledged_while_it_is_written_is_settled_on_disk_later() {
     );
     let commit = book.begin(vec![1]);
     assert!(commit.settled.is_empty() && commit.groups.is_empty());
-    assert!(commit.snapshot.settled.contains(id(1)));
+    assert!(commit.snapshot.settled.contains(key(1)));
 }
 
 #[test]
@@ -118,7 +127,7 @@ fn a_generation_may_go_only_when_the_commit_says_it_is_settled() {
     let commit = book.begin(vec![]);
     book.committed(commit, 1, 0, ms(0));
     let commit = book.begin(vec![1]);
-    book.acknowledge(id(1), ms(0));
+    book.acknowledge(key(1), ms(0));
     assert!(
         commit.settled.is_empty(),
         "it was not settled when the commit began"
@@ -135,12 +144,22 @@ fn a_group_given_up_does_not_come_back_after_a_restart() {
         let commit = book.begin(vec![]);
         book.committed(commit, 1, 0, ms(0));
     }
-    assert_eq!(book.drop_group(id(3), ms(0)), 1);
+    assert_eq!(
+        book.drop_group(
+            Place {
+                generation: 1,
+                lane: LANE,
+                first: id(3)
+            },
+            ms(0)
+        ),
+        1
+    );
     let ledger = book.ledger();
     assert!(ledger.balances() && ledger.dropped_damaged == 1);
-    assert_eq!(seqs(&book.peek(None, 10)), [1, 2, 4]);
+    assert_eq!(seqs(&book.peek(LANE, None, 10)), [1, 2, 4]);
     let settled = book.begin(vec![]).snapshot.settled;
-    assert!(settled.contains(id(3)) && !settled.contains(id(4)));
+    assert!(settled.contains(key(3)) && !settled.contains(key(4)));
 }
 
 #[test]
@@ -149,9 +168,9 @@ fn what_a_failed_commit_may_have_left_on_disk_is_settled_there() {
     book.append(draft(10), ms(0));
     let commit = book.begin(vec![]);
     book.failed(commit, ms(10));
-    book.acknowledge(id(1), ms(20));
+    book.acknowledge(key(1), ms(20));
     assert!(book.is_dirty(), "a clean stop has to say it");
-    assert!(book.begin(vec![]).snapshot.settled.contains(id(1)));
+    assert!(book.begin(vec![]).snapshot.settled.contains(key(1)));
 }
 
 #[test]
@@ -164,10 +183,16 @@ fn acknowledging_what_is_not_there_does_nothing() {
         RecordId { epoch: 0, seq: 1 },
         RecordId { epoch: 9, seq: 1 },
     ] {
-        book.acknowledge(other, ms(0));
+        book.acknowledge(
+            Key {
+                lane: LANE,
+                id: other,
+            },
+            ms(0),
+        );
     }
-    book.acknowledge(id(1), ms(0));
-    book.acknowledge(id(1), ms(0));
+    book.acknowledge(key(1), ms(0));
+    book.acknowledge(key(1), ms(0));
     let ledger = book.ledger();
     assert_eq!(
         (ledger.accepted, ledger.acknowledged, ledger.pending),
@@ -182,6 +207,7 @@ fn a_record_found_in_two_generations_counts_once() {
         book.found(
             Place {
                 generation: 2,
+                lane: LANE,
                 first: id(3)
             },
             &[(3, 9)]
@@ -192,6 +218,7 @@ fn a_record_found_in_two_generations_counts_once() {
         book.found(
             Place {
                 generation: 1,
+                lane: LANE,
                 first: id(1)
             },
             &[(1, 2)]
@@ -202,6 +229,7 @@ fn a_record_found_in_two_generations_counts_once() {
         book.found(
             Place {
                 generation: 1,
+                lane: LANE,
                 first: id(3)
             },
             &[(3, 5)]
@@ -212,6 +240,7 @@ fn a_record_found_in_two_generations_counts_once() {
         book.found(
             Place {
                 generation: 1,
+                lane: LANE,
                 first: id(6)
             },
             &[(6, 9)]
@@ -268,6 +297,7 @@ impl Disk {
                 let runs: Vec<_> = records.iter().map(|r| (r.id.seq, r.id.seq)).collect();
                 let place = Place {
                     generation: *generation,
+                    lane: records[0].draft.lane(),
                     first: *first,
                 };
                 book.found(place, &runs);
@@ -310,20 +340,26 @@ fn walk(seed: u64) {
         match random.below(12) {
             0..=3 => {
                 for _ in 0..random.below(12) {
-                    book.append(draft(random.below(900) as usize), now);
+                    let lane = Lane::ALL[random.below(6) as usize];
+                    let draft = Draft {
+                        priority: lane.priority,
+                        live_first: lane.live_first,
+                        ..draft(random.below(900) as usize)
+                    };
+                    book.append(draft, now);
                 }
             }
             4..=6 => {
-                let seen = book.peek(None, 40);
+                let seen = book.peek(Lane::ALL[random.below(6) as usize], None, 40);
                 for record in &seen {
                     assert!(!gone.contains(&record.id), "{:?} came back", record.id);
                     if random.below(3) > 0 {
-                        book.acknowledge(record.id, now);
+                        book.acknowledge(record.key(), now);
                         gone.insert(record.id);
                     }
                 }
                 if let Some(record) = seen.last() {
-                    book.dead_letter(record.id, "test", now, Timestamp::default());
+                    book.dead_letter(record.key(), "test", now, Timestamp::default());
                     gone.insert(record.id);
                 }
             }
@@ -353,7 +389,7 @@ fn walk(seed: u64) {
                 }
             }
             10 if random.below(4) == 0 => {
-                let oldest = book.groups.values().map(|group| group.generation).min();
+                let oldest = book.groups().map(|(place, _)| place.generation).min();
                 book.drop_generation(oldest.unwrap_or(1), Reason::OverflowDisk, now);
             }
             // A crash: back to what the disk holds. What it forgot may be sent again.
@@ -372,28 +408,62 @@ fn walk(seed: u64) {
 fn check_book(book: &mut Book, disk: &Disk, seed: u64) {
     let ledger = book.ledger();
     assert!(ledger.balances(), "seed {seed}: {ledger:?}");
-    assert_eq!(ledger.pending, book.pending.len() as u64, "seed {seed}");
+    assert_eq!(
+        ledger.pending,
+        book.pending_in_order().count() as u64,
+        "seed {seed}"
+    );
     assert!(book.pending_bytes <= book.limits.max_pending, "seed {seed}");
     assert!(book.loaded_bytes <= READ_AHEAD_BYTES, "seed {seed}");
-    let mut seen = Vec::new();
-    loop {
-        let batch = book.peek(seen.last().copied(), 17);
-        seen.extend(batch.iter().map(|record| record.id));
-        if let Some(place) = book.wanted() {
-            book.load(place.first, disk.read(place));
-        } else if batch.is_empty() {
-            break;
+    let mut all = 0;
+    for lane in Lane::ALL {
+        let mut seen = Vec::new();
+        loop {
+            let batch = book.peek(lane, seen.last().copied(), 17);
+            assert!(batch.iter().all(|record| record.draft.lane() == lane));
+            seen.extend(batch.iter().map(|record| record.id));
+            if let Some(place) = book.wanted() {
+                book.load(place, disk.read(place));
+            } else if batch.is_empty() {
+                break;
+            }
         }
+        assert!(
+            seen.is_sorted_by(|a, b| a < b),
+            "seed {seed}: in order, none twice"
+        );
+        all += seen.len() as u64;
     }
-    assert!(
-        seen.is_sorted_by(|a, b| a < b),
-        "seed {seed}: in order, none twice"
-    );
+    assert_eq!(all, ledger.stored + ledger.pending, "seed {seed}: all live");
+}
+
+#[test]
+fn what_is_least_goes_first_when_memory_is_full() {
+    use crate::outbox::record::Priority;
+    let of = |priority| Draft {
+        priority,
+        ..draft(5_000)
+    };
+    let left = |book: &Book| -> Vec<u64> {
+        book.pending_in_order()
+            .map(|record| record.id.seq)
+            .collect()
+    };
+    let mut book = book(LIMITS);
+    for priority in [Priority::High, Priority::Low, Priority::Normal] {
+        book.append(of(priority), ms(0));
+    }
+    book.append(of(Priority::Normal), ms(0));
+    assert_eq!(left(&book), [1, 3, 4], "the low one");
+    book.append(of(Priority::High), ms(0));
+    assert_eq!(left(&book), [1, 4, 5], "the older of the normal ones");
+    book.append(of(Priority::Low), ms(0));
     assert_eq!(
-        seen.len() as u64,
-        ledger.stored + ledger.pending,
-        "seed {seed}: all live"
+        left(&book),
+        [1, 4, 5],
+        "itself, as what is there is worth more"
     );
+    assert!(book.ledger().balances());
 }
 
 #[test]
@@ -404,6 +474,6 @@ fn what_follows_a_failed_commit_counts_as_newer() {
     let commit = book.begin(vec![]);
     let tried = commit.snapshot.ledger.commits;
     book.failed(commit, ms(5));
-    book.acknowledge(id(1), ms(10));
+    book.acknowledge(key(1), ms(10));
     assert!(book.begin_without_records(vec![]).snapshot.ledger.commits > tried);
 }

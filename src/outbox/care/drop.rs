@@ -55,7 +55,7 @@ impl Care {
                 return Ok(());
             }
             dropped.count(record);
-            next.settled.insert(record.id);
+            next.settled.insert(record.key());
             Ok(())
         })?;
         next.ledger.stored -= dropped.records.min(next.ledger.stored);

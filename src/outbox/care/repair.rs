@@ -11,9 +11,8 @@ use serde::Serialize;
 
 use super::super::files::{self, Marker};
 use super::super::generations::generation_dir;
-use super::super::group::{Snapshot, encode_snapshot};
-use super::super::record::RecordId;
-use super::super::settled::Settled;
+use super::super::group::{Settlement, Snapshot, encode_snapshot};
+use super::super::record::{Key, RecordId};
 use super::drop::SNAPSHOT_BYTES_MAX;
 use super::scratch::{Opened, size_of};
 use super::survey::{self, FileState, Survey};
@@ -100,12 +99,13 @@ impl Care {
             let mut opened = self.scratch.open(&dir, number)?;
             let lost = lost_in(&mut opened, &survey);
             let mut books = survey.next.clone();
-            let (mut unsure, mut back): (Vec<RecordId>, Vec<RecordId>) =
-                lost.into_iter().partition(|id| books.settled.contains(*id));
+            let (mut unsure, mut back): (Vec<Key>, Vec<Key>) = lost
+                .into_iter()
+                .partition(|key| books.settled.contains(*key));
             // What is not settled is lost for sure. Of the rest some may be delivered: the cursor has passed them. They are taken
             // only if more are lost than that; a receiver can tell those that it has.
             if (back.len() as u64) < books.ledger.dropped_damaged {
-                unsure.retain(|id| books.settled.remove(*id));
+                unsure.retain(|key| books.settled.remove(*key));
                 back.append(&mut unsure);
             }
             if back.is_empty() || !survey.has_room_for(&opened.found.groups, &books, back.len()) {
@@ -203,25 +203,30 @@ impl Care {
 }
 
 /// The records of a generation in `damaged/` that were never settled as far as it knows, and are in no other.
-fn lost_in(opened: &mut Opened, survey: &Survey) -> Vec<RecordId> {
-    let mut present = Settled::default();
+fn lost_in(opened: &mut Opened, survey: &Survey) -> Vec<Key> {
+    let mut present = Settlement::default();
     for spot in &survey.spots {
-        for (first, last) in spot.group.iter().flat_map(|group| &group.runs) {
-            let first = RecordId {
-                seq: *first,
-                ..spot.first
-            };
-            present.insert_range(first, *last);
+        if let Some(group) = &spot.group {
+            for (first, last) in &group.runs {
+                let first = Key {
+                    lane: group.place.lane,
+                    id: RecordId {
+                        seq: *first,
+                        ..spot.first
+                    },
+                };
+                present.insert_range(first, *last);
+            }
         }
     }
     let known = opened.found.snapshot.clone().unwrap_or_default().settled;
     let groups = std::mem::take(&mut opened.found.groups);
     let records = groups.iter().flat_map(|group| opened.read(group));
-    let ids: Vec<RecordId> = records
+    let lost: Vec<Key> = records
         .flatten()
-        .map(|record| record.id)
-        .filter(|id| !present.contains(*id) && !known.contains(*id))
+        .map(|record| record.key())
+        .filter(|key| !present.contains(*key) && !known.contains(*key))
         .collect();
     opened.found.groups = groups;
-    ids
+    lost
 }

@@ -288,7 +288,7 @@ impl Collected {
 
 impl Survey {
     pub(super) fn is_settled(&self, record: &Record) -> bool {
-        self.snapshot.settled.contains(record.id)
+        self.snapshot.settled.contains(record.key())
     }
 
     /// Adds what can be read in `damaged/` to the sources.

@@ -1,0 +1,124 @@
+//! One lane of the books: what is pending, what lies on disk in groups, and what is settled.
+//!
+//! Must not: know the other lanes, the ledger, or how much memory there is.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::outbox::record::{Record, RecordId};
+use crate::outbox::settled::Settled;
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) record: Arc<Record>,
+    pub(super) since: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) generation: u32,
+    /// The seq of its last record. Not every seq before it need be in the group.
+    pub(super) last: u64,
+    /// How many of its records are not settled. A group without any is forgotten.
+    pub(super) live: u64,
+    pub(super) loaded: Option<Loaded>,
+}
+
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) records: Vec<Arc<Record>>,
+    pub(super) bytes: usize,
+    /// Which of all that came into memory it was.
+    pub(super) turn: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// By seq; all of this epoch.
+    pub(super) pending: BTreeMap<u64, Pending>,
+    /// By first id; they do not overlap.
+    pub(super) groups: BTreeMap<RecordId, Group>,
+    pub(super) wanted: Option<RecordId>,
+    pub(super) settled: Settled,
+}
+
+impl Queue {
+    pub(super) fn new(settled: Settled) -> Queue {
+        Queue {
+            pending: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            wanted: None,
+            settled,
+        }
+    }
+
+    /// The live records after `after`, oldest first, as far as they are in memory. If it ends at a group that is not,
+    /// that group becomes wanted. What is pending is of `epoch`, and shown only if that is wished.
+    pub(super) fn peek(
+        &mut self,
+        after: Option<RecordId>,
+        limit: usize,
+        epoch: u64,
+        shows_pending: bool,
+    ) -> Vec<Arc<Record>> {
+        let mut records = Vec::new();
+        let from = match after.map(|after| (after, self.group_around(after))) {
+            None => Bound::Unbounded,
+            Some((after, Some((first, group)))) if after.seq < group.last => Bound::Included(first),
+            Some((after, _)) => Bound::Excluded(after),
+        };
+        for (first, group) in self.groups.range((from, Bound::Unbounded)) {
+            let Some(loaded) = &group.loaded else {
+                self.wanted = Some(*first);
+                return records;
+            };
+            if records.len() >= limit {
+                return records;
+            }
+            let start = loaded
+                .records
+                .partition_point(|record| Some(record.id) <= after);
+            let live = loaded.records[start..]
+                .iter()
+                .filter(|record| !self.settled.contains(record.id));
+            records.extend(live.take(limit - records.len()).cloned());
+        }
+        if shows_pending {
+            let from = match after {
+                Some(after) if after.epoch >= epoch => Bound::Excluded(after.seq),
+                _ => Bound::Unbounded,
+            };
+            let pending = self.pending.range((from, Bound::Unbounded));
+            let room = limit.saturating_sub(records.len());
+            let shown = pending.take(room);
+            records.extend(shown.map(|(_, pending)| pending.record.clone()));
+        }
+        records
+    }
+
+    pub(super) fn overlaps(&self, first: RecordId, end: RecordId) -> bool {
+        let before = self.groups.range(..=end).next_back();
+        before.is_some_and(|(other, group)| other.epoch == end.epoch && group.last >= first.seq)
+    }
+
+    pub(super) fn group_around(&self, id: RecordId) -> Option<(RecordId, &Group)> {
+        let (first, group) = self.groups.range(..=id).next_back()?;
+        (first.epoch == id.epoch && id.seq <= group.last).then_some((*first, group))
+    }
+
+    pub(super) fn group_around_mut(&mut self, id: RecordId) -> Option<(RecordId, &mut Group)> {
+        let (first, group) = self.groups.range_mut(..=id).next_back()?;
+        (first.epoch == id.epoch && id.seq <= group.last).then_some((*first, group))
+    }
+
+    /// Everything before the first live record is settled; a group's first id stands for its first live record. `next`
+    /// is the id that will be given next.
+    pub(super) fn raise_cursor(&mut self, next: RecordId) {
+        let stored = self.groups.first_key_value().map(|(first, _)| *first);
+        let pending = self.pending.first_key_value();
+        let pending = pending.map(|(_, pending)| pending.record.id);
+        self.settled.raise(stored.or(pending).unwrap_or(next));
+    }
+}
