@@ -290,6 +290,10 @@ impl Config {
             keep_alive: uplink.keep_alive.0,
             retry_max: uplink.retry_max.0,
             alternatives: uplink.url.others().cloned().collect(),
+            drain: uplink::DrainLimits {
+                messages: uplink.drain_messages,
+                bytes: uplink.drain_bytes.map(|size| size.0),
+            },
             ..uplink::Settings::new(
                 uplink.url.first().clone(),
                 files,

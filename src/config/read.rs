@@ -236,6 +236,25 @@ fn check_uplink(uplink: &mut Uplink, table: &DeTable<'_>, report: &mut Report) {
         );
         uplink.retry_max = retry_max();
     }
+    if uplink
+        .drain_messages
+        .is_some_and(|limit| !(1..=100_000).contains(&limit))
+    {
+        report.error(
+            span("drain_messages"),
+            "`drain_messages` must be from 1 to 100000",
+            Some("leave it out for no limit".into()),
+        );
+        uplink.drain_messages = None;
+    }
+    if uplink.drain_bytes.is_some_and(|limit| limit.0 < 1024) {
+        report.error(
+            span("drain_bytes"),
+            "`drain_bytes` must be at least 1KiB, which is for one second",
+            Some("leave it out for no limit".into()),
+        );
+        uplink.drain_bytes = None;
+    }
     let alpn_fits = |name: &String| (1..=255).contains(&name.len());
     if !uplink.alpn.iter().all(alpn_fits) {
         report.error(

@@ -75,6 +75,11 @@ pub struct Uplink {
     /// The longest wait between two attempts to connect; from `200ms` to `1h`. Default: `30s`.
     #[serde(default = "retry_max")]
     pub retry_max: Span,
+    /// How many records a second go of those that waited when the connection came up, so that a backlog leaves room on a shared
+    /// link; from 1 to 100,000. What is new is not held back, but in a lane without `live_first` it waits its turn. Default: no limit.
+    pub drain_messages: Option<u32>,
+    /// The same in bytes a second; from `1KiB`. Default: no limit.
+    pub drain_bytes: Option<Size>,
 }
 
 pub(super) fn inflight() -> u16 {

@@ -10,7 +10,7 @@ use crate::board::{Level, Pin, Pull};
 use crate::flow::estimate::Load;
 use crate::flow::template::TopicTemplate;
 use crate::message::Text;
-use crate::outbox::Envelope;
+use crate::outbox::{Envelope, Lane};
 use crate::runtime::driver::subscribing::Subscription;
 use crate::runtime::node::Node;
 use crate::sensors::SensorSpec;
@@ -114,6 +114,7 @@ pub struct Publishes<'a> {
     pub topic: &'a TopicTemplate,
     pub envelope: Envelope,
     pub retain: bool,
+    pub lane: Lane,
 }
 
 /// What a node wants to hear of other nodes of its flow.

@@ -19,6 +19,7 @@ use super::group::{GROUP_BYTES, Settlement, Snapshot, size_of};
 use super::ledger::{Ledger, Reason};
 use super::record::{Draft, Key, Lane, Record, RecordId};
 use crate::message::Timestamp;
+use crate::runtime::clock::Now;
 use lane::{Group, Loaded, Pending, Queue};
 
 /// Memory for records that are read from disk before they are asked for. In tests there is less of it, so that the short lives
@@ -201,16 +202,33 @@ impl Book {
     }
 
     /// The live records of a lane after `after`, oldest first, as far as they are in memory. If it ends at a group that is
-    /// not, that group becomes wanted.
+    /// not, that group becomes wanted. What has expired is dropped here, when it is about to be sent.
     pub(super) fn peek(
         &mut self,
         lane: Lane,
         after: Option<RecordId>,
         limit: usize,
+        now: Now,
     ) -> Vec<Arc<Record>> {
         // With no interval nothing is shown that is not durable.
         let shows_pending = !self.limits.commit.is_zero();
-        self.lanes[lane.index()].peek(after, limit, self.epoch, shows_pending)
+        loop {
+            let queue = &mut self.lanes[lane.index()];
+            let mut records = queue.peek(after, limit, self.epoch, shows_pending);
+            let is_expired = |record: &mut Arc<Record>| {
+                let at = record.draft.expires_at();
+                at.is_some_and(|at| at <= now.wall)
+            };
+            let expired: Vec<Arc<Record>> = records.extract_if(.., is_expired).collect();
+            for record in &expired {
+                if self.settle(record.key(), now.mono) {
+                    self.ledger.drop_accepted(1, Reason::Expired);
+                }
+            }
+            if !records.is_empty() || expired.is_empty() {
+                return records;
+            }
+        }
     }
 
     pub(super) fn acknowledge(&mut self, key: Key, now: Duration) {

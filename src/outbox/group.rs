@@ -109,6 +109,7 @@ struct LaneEntry<'a> {
     priority: Priority,
     live_first: bool,
     expires: Option<Duration>,
+    replay_topic: Option<&'a str>,
     merged: Option<Merged>,
 }
 
@@ -119,6 +120,7 @@ impl<'a> From<Entry<'a>> for LaneEntry<'a> {
             priority: Priority::default(),
             live_first: false,
             expires: None,
+            replay_topic: None,
             merged: None,
         }
     }
@@ -132,7 +134,8 @@ fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Erro
 /// What a record takes in a group, about; and in memory, with a fixed allowance for what holds it.
 pub(super) fn size_of(draft: &Draft) -> usize {
     const OVERHEAD: usize = 160;
-    draft.topic.len() + draft.payload.len() + OVERHEAD
+    let replay_topic = draft.replay_topic.as_ref().map_or(0, String::len);
+    draft.topic.len() + draft.payload.len() + replay_topic + OVERHEAD
 }
 
 pub(super) fn encode_records(records: &[Arc<Record>]) -> Vec<u8> {
@@ -150,6 +153,7 @@ pub(super) fn encode_records(records: &[Arc<Record>]) -> Vec<u8> {
             priority: record.draft.priority,
             live_first: record.draft.live_first,
             expires: record.draft.expires,
+            replay_topic: record.draft.replay_topic.as_deref(),
             merged: record.merged,
         })
         .collect();
@@ -181,6 +185,7 @@ pub(super) fn decode_records(epoch: u64, value: &[u8]) -> Result<Vec<Arc<Record>
                 priority: with_lane.priority,
                 live_first: with_lane.live_first,
                 expires: with_lane.expires,
+                replay_topic: with_lane.replay_topic.map(str::to_owned),
                 ..Draft::new(entry.topic.to_owned(), payload, time)
             };
             Arc::new(Record {
@@ -249,6 +254,7 @@ mod tests {
                     },
                     live_first: seq == 9,
                     expires: (seq == 3).then_some(Duration::from_millis(1_500)),
+                    replay_topic: (seq == 9).then(|| "replayed/ü".to_owned()),
                     retain: seq == 4,
                     envelope: if seq == 9 {
                         Envelope::None

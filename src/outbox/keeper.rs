@@ -778,11 +778,17 @@ mod tests {
         assert!(
             keeper
                 .shared
-                .with(|book| book.peek(LANE, None, 10))
+                .with(|book| book.peek(LANE, None, 10, Now::default()))
                 .is_empty()
         );
         keeper.step(at(900));
-        assert_eq!(keeper.shared.with(|book| book.peek(LANE, None, 3)).len(), 3);
+        assert_eq!(
+            keeper
+                .shared
+                .with(|book| book.peek(LANE, None, 3, Now::default()))
+                .len(),
+            3
+        );
     }
 
     #[test]
@@ -887,7 +893,7 @@ mod tests {
                 &[(1, 3)],
             );
             book.reconcile(0, Duration::ZERO);
-            assert!(book.peek(LANE, None, 10).is_empty());
+            assert!(book.peek(LANE, None, 10, Now::default()).is_empty());
         });
         keeper
     }
@@ -904,7 +910,10 @@ mod tests {
         keeper.store.fault = None;
         keeper.step(at(20_000));
         assert_eq!(
-            keeper.shared.with(|book| book.peek(LANE, None, 10)).len(),
+            keeper
+                .shared
+                .with(|book| book.peek(LANE, None, 10, Now::default()))
+                .len(),
             3
         );
     }
@@ -923,7 +932,9 @@ mod tests {
         let ledger = keeper.shared.with(|book| book.ledger());
         assert!(ledger.balances(), "{ledger:?}");
         assert_eq!((ledger.dropped_damaged, ledger.damaged), (3, 1));
-        let shown = keeper.shared.with(|book| book.peek(LANE, None, 10));
+        let shown = keeper
+            .shared
+            .with(|book| book.peek(LANE, None, 10, Now::default()));
         assert_eq!(shown.len(), 2, "nothing blocks what follows");
     }
 
@@ -936,7 +947,10 @@ mod tests {
         keeper.store.fault = Some(io::ErrorKind::StorageFull);
         keeper.step(at(1_000));
         assert_eq!(
-            keeper.shared.with(|book| book.peek(LANE, None, 10)).len(),
+            keeper
+                .shared
+                .with(|book| book.peek(LANE, None, 10, Now::default()))
+                .len(),
             3
         );
         assert!(!dir.path().join("reserve").exists());

@@ -21,6 +21,10 @@ pub struct Ledger {
     pub stored: u64,
     pub dead_lettered: u64,
     pub dropped: u64,
+    /// Dropped because they had expired (`expires` of their node).
+    pub dropped_expired: u64,
+    /// Merged into others, which stand for them (`when_full = "thin"`).
+    pub dropped_thinned: u64,
     /// Dropped because the memory for pending records was full.
     pub dropped_overflow_memory: u64,
     /// Dropped because the outbox had reached its size limit.
@@ -46,6 +50,8 @@ pub struct Ledger {
 /// Why a record was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
+    Expired,
+    Thinned,
     OverflowMemory,
     OverflowDisk,
     Damaged,
@@ -55,7 +61,9 @@ pub(super) enum Reason {
 impl Ledger {
     /// Whether every accepted record is accounted for, once.
     pub fn balances(&self) -> bool {
-        let reasons = self.dropped_overflow_memory
+        let reasons = self.dropped_expired
+            + self.dropped_thinned
+            + self.dropped_overflow_memory
             + self.dropped_overflow_disk
             + self.dropped_damaged
             + self.dropped_by_hand;
@@ -71,6 +79,8 @@ impl Ledger {
     pub(super) fn drop_accepted(&mut self, records: u64, reason: Reason) {
         self.dropped += records;
         *match reason {
+            Reason::Expired => &mut self.dropped_expired,
+            Reason::Thinned => &mut self.dropped_thinned,
             Reason::OverflowMemory => &mut self.dropped_overflow_memory,
             Reason::OverflowDisk => &mut self.dropped_overflow_disk,
             Reason::Damaged => &mut self.dropped_damaged,

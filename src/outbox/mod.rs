@@ -296,11 +296,13 @@ impl Outbox {
         self.inner.shared.changed.notify_one();
     }
 
-    /// Up to `limit` records of a lane after `after`, in the order of their ids, that are neither acknowledged nor given up.
+    /// Up to `limit` records of a lane after `after`, in the order of their ids, that are neither acknowledged nor given up. What
+    /// has expired is given up here.
     /// Never waits: it shows what is in memory, and has the rest read. [`Outbox::changed`] tells when to look again.
     pub fn peek(&self, lane: Lane, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
+        let now = self.inner.clock.now();
         let shared = &self.inner.shared;
-        shared.update(|book| book.peek(lane, after, limit))
+        shared.update(|book| book.peek(lane, after, limit, now))
     }
 
     /// The record is delivered. Acknowledging it twice, or one that never was, does nothing.

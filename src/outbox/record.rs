@@ -97,6 +97,8 @@ pub struct Draft {
     pub live_first: bool,
     /// How long after `time` it is worth delivering; for ever without it.
     pub expires: Option<Duration>,
+    /// Where it goes instead of `topic` when it is replayed.
+    pub replay_topic: Option<String>,
 }
 
 impl Draft {
@@ -111,7 +113,13 @@ impl Draft {
             priority: Priority::default(),
             live_first: false,
             expires: None,
+            replay_topic: None,
         }
+    }
+
+    /// From when on it is not worth delivering.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.time.saturating_add(self.expires?))
     }
 
     /// The queue it waits in.

@@ -139,7 +139,9 @@ impl SimulatedOutbox {
 
 impl Backlog for SimulatedOutbox {
     fn peek(&self, lane: Lane, after: Option<RecordId>, limit: usize) -> Vec<Arc<Record>> {
-        self.shared.update(|book| book.peek(lane, after, limit))
+        let now = self.state(|state| state.now);
+        self.shared
+            .update(|book| book.peek(lane, after, limit, now))
     }
 
     fn last(&self) -> RecordId {

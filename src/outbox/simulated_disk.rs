@@ -550,7 +550,9 @@ impl Store for SharedDisk {
         disk.witness.push(DiskWitness::Durable {
             ids,
             acknowledged,
-            overflow: ledger.dropped_overflow_disk + ledger.dropped_overflow_memory,
+            overflow: ledger.dropped_overflow_disk
+                + ledger.dropped_overflow_memory
+                + ledger.dropped_expired,
         });
         Ok(Written {
             generation: number,

@@ -90,26 +90,26 @@ impl VirtualOutbox {
     /// come back have to be acknowledged before it is called again.
     pub fn peek(&mut self, limit: usize, now: Now) -> Vec<Arc<Record>> {
         loop {
-            let records = self.peek_in_memory(limit);
+            let records = self.peek_in_memory(limit, now);
             let is_wanted = self.shared.with(|book| book.is_wanted());
             if !records.is_empty() || !is_wanted {
                 return records;
             }
             self.due = self.keeper.step(now);
             // What could not be read is tried again later.
-            if self.peek_in_memory(1).is_empty() {
+            if self.peek_in_memory(1, now).is_empty() {
                 return Vec::new();
             }
         }
     }
 
     /// Lane by lane, as they are served; a lane of which something has to be read holds up those behind it.
-    fn peek_in_memory(&self, limit: usize) -> Vec<Arc<Record>> {
+    fn peek_in_memory(&self, limit: usize, now: Now) -> Vec<Arc<Record>> {
         self.shared.with(|book| {
             let mut records = Vec::new();
             for lane in Lane::ALL {
                 let room = limit - records.len();
-                records.extend(book.peek(lane, None, room));
+                records.extend(book.peek(lane, None, room, now));
                 if records.len() >= limit || book.is_wanted_in(lane) {
                     break;
                 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::outbox::simulated_disk::Harm;
-use crate::outbox::{Lane, Ledger, RecordId};
+use crate::outbox::{Draft, Lane, Ledger, RecordId};
 
 /// An acknowledged record is known on disk to be that after the commit interval, or after this if it is longer.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
@@ -17,8 +17,7 @@ const SETTLE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 struct Fact {
     id: RecordId,
-    lane: Lane,
-    topic: String,
+    told: Told,
     text: String,
     appended: Duration,
     /// It is larger than a packet may be.
@@ -34,6 +33,28 @@ struct Fact {
     /// The last connection on which it was sent.
     sent_on: Option<u32>,
     delivered_on: BTreeSet<u32>,
+    /// The connections on which it was marked as replayed.
+    replayed_on: BTreeSet<u32>,
+}
+
+/// How a record is to be delivered.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    lane: Lane,
+    pub(super) topic: String,
+    replay_topic: Option<String>,
+    may_expire: bool,
+}
+
+impl Told {
+    pub(super) fn of(draft: &Draft) -> Told {
+        Told {
+            lane: draft.lane(),
+            topic: draft.topic.clone(),
+            replay_topic: draft.replay_topic.clone(),
+            may_expire: draft.expires.is_some(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -47,8 +68,8 @@ pub(super) struct Oracle {
     /// In the order in which the outbox was told.
     settled: Vec<usize>,
     settled_for_good: usize,
-    /// The last first delivery in each lane and topic.
-    latest: BTreeMap<(Lane, String), RecordId>,
+    /// The last first delivery in each lane and topic, of what was replayed and of what was not.
+    latest: BTreeMap<(Lane, bool, String), RecordId>,
     /// Of those that deliver; and of those on which something was sent.
     newest_connection: u32,
     last_connection: u32,
@@ -84,6 +105,8 @@ fn number_of(text: &str) -> Option<usize> {
 /// What is in an envelope.
 #[derive(serde::Deserialize)]
 struct Opened {
+    #[serde(default)]
+    replayed: bool,
     epoch: u64,
     seq: u64,
     payload: String,
@@ -139,8 +162,7 @@ impl Oracle {
     pub(super) fn appended(
         &mut self,
         id: RecordId,
-        lane: Lane,
-        topic: &str,
+        told: Told,
         text: &str,
         is_unsendable: bool,
         now: Duration,
@@ -156,8 +178,7 @@ impl Oracle {
         });
         self.facts.push(Fact {
             id,
-            lane,
-            topic: topic.to_owned(),
+            told,
             text: text.to_owned(),
             appended: now,
             is_unsendable,
@@ -168,6 +189,7 @@ impl Oracle {
             is_settled_for_good: false,
             sent_on: None,
             delivered_on: BTreeSet::new(),
+            replayed_on: BTreeSet::new(),
         });
     }
 
@@ -206,8 +228,17 @@ impl Oracle {
         self.last_connection = self.last_connection.max(connection);
         let fact = &mut self.facts[number];
         let is_twice = fact.sent_on.replace(connection) == Some(connection);
+        if opened.replayed {
+            fact.replayed_on.insert(connection);
+        }
         let fact = fact.clone();
-        self.require(fact.text == opened.payload && fact.topic == topic, || {
+        let replay_topic = fact.told.replay_topic.as_ref();
+        let wanted = replay_topic.filter(|_| opened.replayed);
+        let is_wanted = wanted.unwrap_or(&fact.told.topic) == topic;
+        self.require(fact.told.lane.live_first || !opened.replayed, || {
+            format!("{id:?} was marked as replayed, and its lane knows no such thing")
+        });
+        self.require(fact.text == opened.payload && is_wanted, || {
             format!(
                 "{id:?} was taken in with {:?} and sent with {:?}",
                 fact.text, opened.payload
@@ -232,7 +263,9 @@ impl Oracle {
         let fact = &mut self.facts[number];
         let is_first = fact.delivered_on.is_empty();
         fact.delivered_on.insert(connection);
-        let (id, place) = (fact.id, (fact.lane, fact.topic.clone()));
+        let is_replayed = fact.replayed_on.contains(&connection);
+        let told = &fact.told;
+        let (id, place) = (fact.id, (told.lane, is_replayed, told.topic.clone()));
         // What an old connection still brings, while a newer one delivers, may have been dropped meanwhile.
         let is_late = connection < self.newest_connection;
         self.newest_connection = self.newest_connection.max(connection);
@@ -316,7 +349,8 @@ impl Oracle {
             .map(|(_, number)| *number)
             .filter(|number| {
                 let fact = &self.facts[*number];
-                !fact.is_durable && fact.settled_in.is_none() && !fact.is_unsendable
+                let is_lost = !fact.is_durable && fact.settled_in.is_none();
+                is_lost && !fact.is_unsendable && !fact.told.may_expire
             })
             .collect();
         self.lost_with_crashes += lost.len();
@@ -353,12 +387,15 @@ impl Oracle {
             format!("the ledger does not add up: {ledger:?}")
         });
         let is_promised = |fact: &&Fact| fact.is_durable || fact.settled_in.is_some();
-        let missing: Vec<RecordId> = self
+        let missing: Vec<&Fact> = self
             .facts
             .iter()
             .filter(|fact| is_promised(fact) && !fact.is_unsendable && fact.delivered_on.is_empty())
-            .map(|fact| fact.id)
             .collect();
+        let expired = missing.iter().filter(|fact| fact.told.may_expire).count() as u64;
+        let missing: Vec<RecordId> = missing.iter().map(|fact| fact.id).collect();
+        // Records that had nothing left to do but expire, and were let go for another reason, make up for none that had.
+        let expired = expired.min(ledger.dropped_expired);
         let unsendable = self
             .facts
             .iter()
@@ -372,7 +409,7 @@ impl Oracle {
             } else {
                 0
             };
-        let missed = missing.len() as u64;
+        let missed = missing.len() as u64 - expired;
         self.require(missed <= counted || !self.has_good_books(), || {
             format!("{missed} promised records never arrived and {counted} are counted as dropped; the first is {:?}", missing[0])
         });
@@ -383,7 +420,8 @@ impl Oracle {
             )
         });
         self.require(
-            unsendable <= ledger.dead_lettered + counted || !self.has_good_books(),
+            unsendable <= ledger.dead_lettered + ledger.dropped_expired + counted
+                || !self.has_good_books(),
             || {
                 format!(
                     "{unsendable} records could not be sent, and {} are dead letters",
@@ -408,7 +446,8 @@ impl Oracle {
             )
         });
         self.require(
-            ledger.acknowledged <= acknowledged && acknowledged <= ledger.acknowledged + overflow,
+            ledger.acknowledged <= acknowledged
+                && acknowledged <= ledger.acknowledged + overflow + ledger.dropped_expired,
             || {
                 format!(
                     "{acknowledged} records were acknowledged, and {} count as that",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Random;
 use crate::outbox::WhenFull;
 use crate::outbox::simulated::Sizes;
+use crate::uplink::DrainLimits;
 use crate::uplink::simulated::LinkSettings;
 
 /// A life. What else happens in it follows from the seed.
@@ -168,6 +169,13 @@ impl Plan {
                 keep_alive: Duration::from_secs(random.between(1, 6)),
                 retry_max: Duration::from_secs(random.between(1, 15)),
                 max_packet: 1_400,
+                drain: match random.below(4) {
+                    0 => DrainLimits {
+                        messages: Some(random.between(5, 60) as u32),
+                        bytes: Some(random.between(2, 40) * 1024),
+                    },
+                    _ => DrainLimits::default(),
+                },
             },
             pace: millis(random, 40, 400),
             payload_max: random.between(8, 500) as usize,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Random;
 use super::history::History;
 use super::network::{Network, Outcome, Travel};
-use super::oracle::{Oracle, text_of};
+use super::oracle::{Oracle, Told, text_of};
 use super::plan::{Fault, Kind, Plan};
 use crate::board::{Simulated, Simulation as Board};
 use crate::flow::{Graph, Report, Variables, check};
@@ -45,12 +45,45 @@ topic = "hall/{topic}"
 type = "uplink"
 from = "never"
 topic = "yard/{topic}"
+live_first = true
 
 [nodes.roof]
 type = "uplink"
 from = "never"
 topic = "roof/{topic}"
+expires = "20s"
+
+[nodes.alarms]
+type = "uplink"
+from = "never"
+topic = "alarms/{topic}"
+priority = "high"
+
+[nodes.doors]
+type = "uplink"
+from = "never"
+topic = "doors/{topic}"
+priority = "high"
+live_first = true
+replay_topic = "doors-before/{topic}"
+
+[nodes.counts]
+type = "uplink"
+from = "never"
+topic = "counts/{topic}"
+priority = "low"
+expires = "1h"
+
+[nodes.levels]
+type = "uplink"
+from = "never"
+topic = "levels/{topic}"
+priority = "low"
+live_first = true
 "#;
+
+/// The first of its `uplink` nodes, and how many there are.
+const UPLINKS: (u16, usize) = (3, 7);
 
 static GRAPH: LazyLock<Arc<Graph>> = LazyLock::new(|| {
     let mut report = Report::new("simulation.toml", FLOW);
@@ -259,7 +292,7 @@ impl World {
             0 => self.plan.link.max_packet + 100,
             _ => self.traffic.below(self.plan.payload_max),
         };
-        let node = NodeId(3 + self.traffic.below(3) as u16);
+        let node = NodeId(UPLINKS.0 + self.traffic.below(UPLINKS.1) as u16);
         let topic = self.traffic.pick(&["a", "b"]);
         let text = text_of(number, length);
         let now = self.device_now();
@@ -289,11 +322,11 @@ impl World {
                 continue;
             };
             let text: String = serde_json::from_slice(&draft.payload).unwrap_or_default();
-            let (lane, topic) = (draft.lane(), draft.topic.clone());
+            let told = Told::of(&draft);
+            let topic = told.topic.clone();
             let is_large = text.len() >= self.plan.link.max_packet;
             let id = device.outbox.append(draft);
-            self.oracle
-                .appended(id, lane, &topic, &text, is_large, self.now);
+            self.oracle.appended(id, told, &text, is_large, self.now);
             let (epoch, seq, bytes) = (id.epoch, id.seq, text.len());
             self.history.say(
                 self.now,
@@ -634,10 +667,11 @@ impl World {
         if let Some(device) = self.device.take() {
             let ledger = device.outbox.ledger();
             let overflow = ledger.dropped_overflow_memory + ledger.dropped_overflow_disk;
+            let dropped = overflow + ledger.dropped_expired;
             let within = (device.disk_is_well && overflow == 0)
                 .then(|| self.plan.sizes.commit + Duration::from_millis(1));
             let outstanding = device.link.outstanding();
-            self.oracle.crashed(outstanding, overflow, self.now, within);
+            self.oracle.crashed(outstanding, dropped, self.now, within);
             let is_power_cut = crash == Crash::PowerCut;
             let connection = device.link.connection();
             self.network.client_dies(connection, self.now, is_power_cut);
@@ -668,6 +702,8 @@ impl World {
         count("dropped: disk", full, before);
         let (full, before) = (now.dropped_overflow_memory, found.dropped_overflow_memory);
         count("dropped: memory", full, before);
+        let (expired, before) = (now.dropped_expired, found.dropped_expired);
+        count("dropped: expired", expired, before);
         let (damaged, before) = (now.dropped_damaged, found.dropped_damaged);
         count("dropped: damaged", damaged, before);
     }

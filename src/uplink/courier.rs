@@ -5,7 +5,10 @@
 //!
 //! Must not: know who the client is, or wait.
 
+use std::time::Duration;
+
 use super::Backlog;
+use super::drain::{Drain, DrainLimits};
 use super::reason::Failure;
 use super::session::{Part, Session};
 use super::status::Reporter;
@@ -23,6 +26,9 @@ pub(crate) struct Courier {
     reporter: Reporter,
     client_id: String,
     max_packet: usize,
+    drain: Drain,
+    /// When more of what waited may go, if the last hand-over stopped for that.
+    resumes_at: Option<Duration>,
 }
 
 impl Courier {
@@ -32,12 +38,15 @@ impl Courier {
         reporter: Reporter,
         client_id: String,
         max_packet: usize,
+        drain: DrainLimits,
     ) -> Courier {
         Courier {
             session: Session::new(window),
             reporter,
             client_id,
             max_packet,
+            drain: Drain::new(drain),
+            resumes_at: None,
         }
     }
 
@@ -51,9 +60,11 @@ impl Courier {
         self.session.disconnected();
     }
 
-    /// Hands over what the window has room for. Says whether there may be more.
+    /// Hands over what the window and the limits of draining have room for. Says whether there may be more; if it is only later, then
+    /// [`Courier::resumes_at`] says when.
     pub(crate) fn hand_over(
         &mut self,
+        now: Duration,
         backlog: &impl Backlog,
         client: &mut impl Client,
     ) -> Result<bool, Failure> {
@@ -61,6 +72,7 @@ impl Courier {
             return Ok(true);
         }
         let mut found = false;
+        self.resumes_at = None;
         for part in Part::ALL {
             let room = self.session.room();
             if room == 0 {
@@ -70,33 +82,48 @@ impl Courier {
                 if !self.session.takes(part, record.id) {
                     break;
                 }
+                let waited = self.session.is_from_before(record.id);
+                if waited && let Some(later) = self.drain.waits_until(now) {
+                    self.resumes_at = Some(later);
+                    break;
+                }
                 found = true;
-                self.hand_over_one(part, &record, backlog, client)?;
+                let size = self.hand_over_one(part, &record, backlog, client)?;
+                if waited {
+                    self.drain.take(size, now);
+                }
             }
         }
         Ok(found)
     }
 
+    /// Gives the size of the packet.
     fn hand_over_one(
         &mut self,
         part: Part,
         record: &Record,
         backlog: &impl Backlog,
         client: &mut impl Client,
-    ) -> Result<(), Failure> {
+    ) -> Result<usize, Failure> {
         match Packet::new(record, &self.client_id, self.max_packet, part.replayed) {
             Ok(packet) => {
                 let size = packet.size;
                 client.publish(packet)?;
                 self.session.hand_over(part, record.id, size);
+                Ok(size)
             }
             Err(reason) => {
                 self.session.pass_over(part, record.id);
                 self.reporter.dead_lettered();
                 backlog.dead_letter(record.key(), &reason.to_string());
+                Ok(0)
             }
         }
-        Ok(())
+    }
+
+    /// When to hand over more of what waited.
+    pub(crate) fn resumes_at(&self) -> Option<Duration> {
+        self.resumes_at
     }
 
     /// The client has sent the next packet, under this id.

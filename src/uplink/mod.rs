@@ -14,6 +14,7 @@
 
 pub mod address;
 mod courier;
+mod drain;
 pub mod expiry;
 mod explain;
 mod mqtt;
@@ -50,6 +51,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use address::{Address, UrlError, parse_url};
+pub use drain::DrainLimits;
 pub use reason::{Kind, Reason};
 pub use status::{Counts, LinkState, Status};
 pub use tls::Files;
@@ -95,6 +97,8 @@ pub struct Settings {
     pub max_packet: usize,
     /// The longest wait between two attempts to connect; at least 200 ms, the shortest.
     pub retry_max: Duration,
+    /// How fast what waited may go.
+    pub drain: DrainLimits,
 }
 
 impl Settings {
@@ -114,6 +118,7 @@ impl Settings {
             keep_alive: Duration::from_secs(15),
             max_packet: 256 * 1024,
             retry_max: Duration::from_secs(30),
+            drain: DrainLimits::default(),
         }
     }
 }

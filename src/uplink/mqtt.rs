@@ -76,6 +76,7 @@ impl<B: Backlog> Worker<B> {
                 reporter,
                 settings.client_id.clone(),
                 settings.max_packet.min(wire::MQTT_MAX_PACKET),
+                settings.drain,
             ),
             client,
             settings,
@@ -174,6 +175,7 @@ impl<B: Backlog> Worker<B> {
             backlog,
             settings,
             timing,
+            clock,
             ..
         } = self;
         let mut changed = pin!(backlog.changed());
@@ -191,7 +193,7 @@ impl<B: Backlog> Worker<B> {
                 let mut poll = pin!(eventloop.poll());
                 loop {
                     if more && farewell.is_none() {
-                        match courier.hand_over(backlog, client) {
+                        match courier.hand_over(clock.now().mono, backlog, client) {
                             Ok(found) => more = found,
                             Err(failure) => return Ended::Failed(failure),
                         }
@@ -202,6 +204,7 @@ impl<B: Backlog> Worker<B> {
                             more = true;
                             changed.set(backlog.changed());
                         }
+                        () = until(courier.resumes_at(), clock), if !more => more = true,
                         () = ready(()), if more && farewell.is_none() && courier.room() > 0 => {}
                         // The farewell has a time-out of its own, and `stop` must not be awaited a second time.
                         _ = stall_check.tick(), if farewell.is_none() => {
@@ -307,6 +310,14 @@ impl<B: Backlog> Worker<B> {
             let next = self.timing.next_attempts(failure);
             tracing::warn!("uplink down: {reason}; it {next}; records wait in the outbox");
         }
+    }
+}
+
+/// Waits until a time of the clock; for ever without one.
+async fn until(time: Option<Duration>, clock: &Clock) {
+    match time {
+        Some(time) => sleep(time.saturating_sub(clock.now().mono)).await,
+        None => pending().await,
     }
 }
 

@@ -146,7 +146,12 @@ impl Session {
 
     /// Whether a record of the part's lane belongs to the part.
     pub(super) fn takes(&self, part: Part, id: RecordId) -> bool {
-        !part.lane.live_first || part.replayed == (id <= self.boundary)
+        !part.lane.live_first || part.replayed == self.is_from_before(id)
+    }
+
+    /// Whether a record waited when the connection came up.
+    pub(super) fn is_from_before(&self, id: RecordId) -> bool {
+        id <= self.boundary
     }
 
     /// The client has taken a record, whose packet has this size.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::Backlog;
 use super::courier::{Client, Courier};
+use super::drain::DrainLimits;
 use super::reason::Failure;
 use super::status::{Counts, Reporter, Status};
 use super::timing::{Backoff, Stalled, Timing};
@@ -27,6 +28,7 @@ pub(crate) struct LinkSettings {
     pub(crate) keep_alive: Duration,
     pub(crate) retry_max: Duration,
     pub(crate) max_packet: usize,
+    pub(crate) drain: DrainLimits,
 }
 
 /// What happens to the uplink.
@@ -46,6 +48,8 @@ pub(crate) enum Signal {
     StallCheck(u32),
     /// The socket takes more.
     Flushed(u32),
+    /// More of what waited may go.
+    Resume(u32),
     /// Nothing in particular: there may be more in the backlog.
     Look,
 }
@@ -118,6 +122,7 @@ impl Link {
                 reporter,
                 "d".to_owned(),
                 settings.max_packet,
+                settings.drain,
             ),
             status,
             backoff: Backoff::new(timing.backoff_min, timing.backoff_max),
@@ -187,7 +192,7 @@ impl Link {
                 let keep_alive = self.settings.keep_alive;
                 deeds.push(Deed::After(keep_alive, Signal::KeepAlive(it)));
                 deeds.push(Deed::After(Duration::ZERO, Signal::StallCheck(it)));
-                self.pump(backlog, deeds)?;
+                self.pump(now, backlog, deeds)?;
             }
             Signal::Refused(it) if it == self.connection && self.state == State::Connecting => {
                 return Err(Failure::Closed);
@@ -202,7 +207,7 @@ impl Link {
             }
             Signal::PingAnswered(it) if it == self.connection && is_up => {
                 self.awaits_ping = false;
-                self.pump(backlog, deeds)?;
+                self.pump(now, backlog, deeds)?;
             }
             Signal::Acknowledged(it, packet_id) if it == self.connection && is_up => {
                 // The courier gets what was read also if rumqttc then says that nobody asked for it.
@@ -211,7 +216,7 @@ impl Link {
                 if !is_known {
                     return Err(Failure::UnexpectedAck(packet_id));
                 }
-                self.pump(backlog, deeds)?;
+                self.pump(now, backlog, deeds)?;
             }
             Signal::KeepAlive(it) if it == self.connection && is_up => {
                 if self.awaits_ping {
@@ -229,15 +234,21 @@ impl Link {
                 self.more = true;
                 let again = Signal::StallCheck(it);
                 deeds.push(Deed::After(self.settings.keep_alive, again));
-                self.pump(backlog, deeds)?;
+                self.pump(now, backlog, deeds)?;
             }
-            Signal::Flushed(it) if it == self.connection && is_up => self.pump(backlog, deeds)?,
+            Signal::Flushed(it) if it == self.connection && is_up => {
+                self.pump(now, backlog, deeds)?
+            }
+            Signal::Resume(it) if it == self.connection && is_up => {
+                self.more = true;
+                self.pump(now, backlog, deeds)?;
+            }
             Signal::Look if is_up => {
                 if !self.more && has_changed(backlog) {
                     self.more = true;
                 }
                 if self.more && self.courier.room() > 0 {
-                    self.pump(backlog, deeds)?;
+                    self.pump(now, backlog, deeds)?;
                 }
             }
             _ => {}
@@ -246,14 +257,23 @@ impl Link {
     }
 
     /// Hands over, and sends, as far as window and socket go.
-    fn pump(&mut self, backlog: &impl Backlog, deeds: &mut Vec<Deed>) -> Result<(), Failure> {
+    fn pump(
+        &mut self,
+        now: Duration,
+        backlog: &impl Backlog,
+        deeds: &mut Vec<Deed>,
+    ) -> Result<(), Failure> {
         loop {
             while self.more && self.courier.room() > 0 {
-                self.more = self.courier.hand_over(backlog, &mut self.client)?;
+                self.more = self.courier.hand_over(now, backlog, &mut self.client)?;
             }
             self.send(deeds)?;
             // As `exchange` does: a wake-up that came meanwhile is not left lying.
             if self.more || self.courier.room() == 0 || !has_changed(backlog) {
+                if let Some(later) = self.courier.resumes_at().filter(|_| !self.more) {
+                    let resume = Signal::Resume(self.connection);
+                    deeds.push(Deed::After(later.saturating_sub(now), resume));
+                }
                 return Ok(());
             }
             self.more = true;

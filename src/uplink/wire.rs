@@ -47,8 +47,10 @@ impl Packet {
         max_packet: usize,
         replayed: bool,
     ) -> Result<Packet, Unsendable> {
-        // The topic of replayed records, `replay_topic`, is to be chosen here.
-        let topic = &record.draft.topic;
+        let topic = match &record.draft.replay_topic {
+            Some(topic) if replayed => topic,
+            _ => &record.draft.topic,
+        };
         check_topic(topic)?;
         let payload = payload(record, device, replayed);
         let size = publish_size(topic.len(), payload.len());
@@ -179,6 +181,25 @@ mod tests {
         );
         check("4.5", Envelope::None, "4.5");
         check("", Envelope::None, "");
+    }
+
+    #[test]
+    fn what_is_replayed_says_so_and_may_have_a_topic_of_its_own() {
+        let mut record = record("t", "1", Envelope::Json);
+        let check = |record: &Record, replayed, topic: &str, mark: bool| {
+            let packet = Packet::new(record, "d", 1000, replayed).unwrap();
+            let text = String::from_utf8(packet.payload).unwrap();
+            assert_eq!(packet.topic, topic);
+            assert_eq!(
+                text.contains(r#""replayed":true,"payload""#),
+                mark,
+                "{text}"
+            );
+        };
+        check(&record, true, "t", true);
+        record.draft.replay_topic = Some("late".to_owned());
+        check(&record, true, "late", true);
+        check(&record, false, "t", false);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What is allowed in a flow, but hardly meant: said of a graph that is valid.
 
+use std::collections::HashMap;
+
 use crate::board::Pin;
 use crate::flow::diagnostic::Report;
 use crate::flow::estimate;
-use crate::flow::graph::Graph;
+use crate::flow::graph::{Graph, GraphNode};
 use crate::nodes::Use;
+use crate::outbox::Lane;
 use crate::sensors::SensorSpec;
 
 /// More messages, or bytes, in a second than the uplink of a plant can be trusted to carry for long.
@@ -13,6 +16,7 @@ const MOST_BYTES: f64 = 1_000_000.0;
 
 pub(super) fn advise(graph: &Graph, report: &mut Report) {
     rates(graph, report);
+    lanes(graph, report);
     pins_of_buses(graph, report);
     scripts_beside_control(graph, report);
 }
@@ -33,6 +37,29 @@ fn rates(graph: &Graph, report: &mut Report) {
         );
         let help = "put a `window`, a `filter` or a `throttle` before it, so that the outbox does not fill";
         report.warning(node.span.clone(), message, Some(help.into()));
+    }
+}
+
+/// Two lanes under one topic: between them there is no order.
+fn lanes(graph: &Graph, report: &mut Report) {
+    let mut seen: HashMap<String, (&GraphNode, Lane)> = HashMap::new();
+    for node in graph.nodes() {
+        let Some(publishes) = node.spec.publishes() else {
+            continue;
+        };
+        let topic = publishes
+            .topic
+            .resolve("{device}", graph.name(), &node.name)
+            .fill("{topic}");
+        let (first, lane) = *seen.entry(topic).or_insert((node, publishes.lane));
+        if lane != publishes.lane {
+            let message = format!(
+                "nodes `{}` and `{}` publish to one topic with another `priority` or `live_first`: there is no order between them",
+                first.name, node.name
+            );
+            let help = "give them the same, or topics of their own";
+            report.warning(node.span.clone(), message, Some(help.into()));
+        }
     }
 }
 

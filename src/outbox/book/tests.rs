@@ -82,7 +82,7 @@ fn full_memory_drops_by_policy() {
         assert!(ledger.balances(), "{ledger:?}");
         assert_eq!(ledger.dropped_overflow_memory, 7 - kept.len() as u64);
         assert_eq!(ledger.accepted, ledger.dropped);
-        assert_eq!(seqs(&book.peek(LANE, None, 10)), kept);
+        assert_eq!(seqs(&book.peek(LANE, None, 10, Now::default())), kept);
     };
     // The last one is larger than all of the memory: it goes, whatever the policy, and takes no other with it.
     check(WhenFull::DropOldest, &[4, 5, 6]);
@@ -157,7 +157,7 @@ fn a_group_given_up_does_not_come_back_after_a_restart() {
     );
     let ledger = book.ledger();
     assert!(ledger.balances() && ledger.dropped_damaged == 1);
-    assert_eq!(seqs(&book.peek(LANE, None, 10)), [1, 2, 4]);
+    assert_eq!(seqs(&book.peek(LANE, None, 10, Now::default())), [1, 2, 4]);
     let settled = book.begin(vec![]).snapshot.settled;
     assert!(settled.contains(key(3)) && !settled.contains(key(4)));
 }
@@ -350,7 +350,12 @@ fn walk(seed: u64) {
                 }
             }
             4..=6 => {
-                let seen = book.peek(Lane::ALL[random.below(6) as usize], None, 40);
+                let seen = book.peek(
+                    Lane::ALL[random.below(6) as usize],
+                    None,
+                    40,
+                    Now::default(),
+                );
                 for record in &seen {
                     assert!(!gone.contains(&record.id), "{:?} came back", record.id);
                     if random.below(3) > 0 {
@@ -419,7 +424,7 @@ fn check_book(book: &mut Book, disk: &Disk, seed: u64) {
     for lane in Lane::ALL {
         let mut seen = Vec::new();
         loop {
-            let batch = book.peek(lane, seen.last().copied(), 17);
+            let batch = book.peek(lane, seen.last().copied(), 17, Now::default());
             assert!(batch.iter().all(|record| record.draft.lane() == lane));
             seen.extend(batch.iter().map(|record| record.id));
             if let Some(place) = book.wanted() {
@@ -476,4 +481,53 @@ fn what_follows_a_failed_commit_counts_as_newer() {
     book.failed(commit, ms(5));
     book.acknowledge(key(1), ms(10));
     assert!(book.begin_without_records(vec![]).snapshot.ledger.commits > tried);
+}
+
+#[test]
+fn what_has_expired_is_dropped_when_it_is_about_to_be_sent() {
+    let check = |clock_ms: i64, expected: &[u64]| {
+        let mut book = book(LIMITS);
+        for (time_ms, expires) in [(0, Some(ms(500))), (0, None), (100, Some(ms(500)))] {
+            let draft = Draft {
+                expires,
+                time: Timestamp::from_millis(time_ms),
+                ..draft(10)
+            };
+            book.append(draft, ms(0));
+        }
+        let now = Now {
+            mono: ms(600),
+            wall: Timestamp::from_millis(clock_ms),
+        };
+        assert_eq!(
+            seqs(&book.peek(LANE, None, 10, now)),
+            expected,
+            "{clock_ms}"
+        );
+        let ledger = book.ledger();
+        assert_eq!(ledger.dropped_expired, 3 - expected.len() as u64);
+        assert!(ledger.balances(), "{ledger:?}");
+    };
+    check(499, &[1, 2, 3]);
+    check(500, &[2, 3]);
+    check(600, &[2]);
+    // A clock that is behind the record is not believed.
+    check(-1_000_000, &[1, 2, 3]);
+}
+
+#[test]
+fn what_follows_a_row_of_expired_records_is_shown_at_once() {
+    let mut book = book(LIMITS);
+    for expires in [Some(ms(1)), Some(ms(1)), Some(ms(1)), None] {
+        let draft = Draft {
+            expires,
+            ..draft(10)
+        };
+        book.append(draft, ms(0));
+    }
+    let now = Now {
+        mono: ms(9),
+        wall: Timestamp::from_millis(9),
+    };
+    assert_eq!(seqs(&book.peek(LANE, None, 2, now)), [4]);
 }

@@ -113,6 +113,12 @@ fn line(device: &str, record: &Record, state: Option<&str>) -> Vec<u8> {
     if draft.live_first {
         member("live_first", &value(json!(true)));
     }
+    if let Some(topic) = &draft.replay_topic {
+        member("replay_topic", &value(json!(topic)));
+    }
+    if let Some(at) = draft.expires_at() {
+        member("expires", &value(json!(at.to_string())));
+    }
     if let Some(merged) = &record.merged {
         let (epoch, seq, count) = (merged.from.epoch, merged.from.seq, merged.count);
         let merged = json!({"epoch": epoch, "seq": seq, "count": count});
@@ -146,6 +152,8 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
     use super::super::super::record::{Draft, Merged, RecordId};
@@ -182,10 +190,12 @@ mod tests {
             record.draft.envelope = Envelope::None;
             record.draft.priority = Priority::High;
             record.draft.live_first = true;
+            record.draft.replay_topic = Some("late/a".to_owned());
+            record.draft.expires = Some(Duration::from_secs(2));
             let from = RecordId { epoch: 2, seq: 9 };
             record.merged = Some(Merged { from, count: 16 });
         };
-        let expected = r#""payload":1,"retain":true,"envelope":"none","priority":"high","live_first":true,"merged":{"count":16,"epoch":2,"seq":9}"#;
+        let expected = r#""payload":1,"retain":true,"envelope":"none","priority":"high","live_first":true,"replay_topic":"late/a","expires":"1970-01-01T00:00:03.500Z","merged":{"count":16,"epoch":2,"seq":9}"#;
         check(change, b"1", expected);
     }
 }
