@@ -9,6 +9,7 @@
 //! Invariant: in a lane every stored id is smaller than every pending one, because commits take the oldest first.
 
 mod lane;
+pub(super) mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -18,9 +19,12 @@ use std::time::Duration;
 use super::group::{GROUP_BYTES, Settlement, Snapshot, size_of};
 use super::ledger::{Ledger, Reason};
 use super::record::{Draft, Key, Lane, Record, RecordId};
+use super::store::FoundGroup;
 use crate::message::Timestamp;
 use crate::runtime::clock::Now;
-use lane::{Group, Loaded, Pending, Queue};
+pub(super) use lane::expires_at;
+use lane::{Absorbed, Group, Loaded, Pending, Queue};
+use room::Moved;
 
 /// Memory for records that are read from disk before they are asked for. In tests there is less of it, so that the short lives
 /// of the simulation meet its limit.
@@ -43,6 +47,10 @@ pub enum WhenFull {
     DropOldest,
     /// What is there stays; new records are dropped.
     DropNewest,
+    /// Old numbers and results of windows are merged to coarser ones; what cannot be merged goes as with `drop-oldest`.
+    Thin,
+    /// As `drop-newest`, but sources that can wait are held up first.
+    Block,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +88,8 @@ pub(super) struct Commit {
     pub(super) snapshot: Snapshot,
     /// Generations that may go once this is durable.
     pub(super) settled: Vec<u32>,
+    /// If the groups are not new: from where they are carried over.
+    pub(super) moved: Option<Moved>,
     dirty_since: Option<Duration>,
 }
 
@@ -126,21 +136,23 @@ impl Book {
         }
     }
 
-    /// Takes in a group that was found on disk, given as ranges of seqs. Returns how many of its records are live. Of a
-    /// record found twice, the one taken in first counts: so newer generations come first.
-    pub(super) fn found(&mut self, place: Place, runs: &[(u64, u64)]) -> u64 {
-        let Some(last) = runs.last().map(|(_, last)| *last) else {
-            return 0;
-        };
+    /// Takes in a group that was found on disk. Returns how many of its records are live; none if it was carried over to a newer
+    /// generation. Of a record found twice, the one taken in first counts: so newer generations come first.
+    pub(super) fn found(&mut self, found: &FoundGroup) -> Option<u64> {
+        let place = found.place;
+        let last = found.runs.last().map(|(_, last)| *last)?;
         let end = RecordId {
             seq: last,
             ..place.first
         };
         let queue = &mut self.lanes[place.lane.index()];
-        if queue.overlaps(place.first, end) {
-            return 0;
+        queue.absorbed.look_at(place.generation);
+        if queue.overlaps(place.first, end) || queue.absorbed.touches(place.first, end) {
+            return None;
         }
-        let live = runs
+        queue.absorbed.add(place.first.epoch, &found.covers);
+        let live = found
+            .runs
             .iter()
             .flat_map(|(first, last)| *first..=*last)
             .filter(|seq| {
@@ -150,8 +162,18 @@ impl Book {
                 })
             })
             .count() as u64;
-        self.insert_group(place, last, live);
-        live
+        let group = Group {
+            generation: place.generation,
+            last,
+            live,
+            loaded: None,
+            expires_at: found.expires_at,
+            is_shown: false,
+            is_busy: false,
+            is_tried: false,
+        };
+        self.insert_group(place, group);
+        Some(live)
     }
 
     /// Ends the opening: the ledger is made to agree with what was found. Returns how many records are missing.
@@ -164,6 +186,7 @@ impl Book {
             self.dirty_since = Some(now);
         }
         for lane in Lane::ALL {
+            self.lanes[lane.index()].absorbed = Absorbed::default();
             self.raise_cursor(lane);
         }
         missing
@@ -180,8 +203,8 @@ impl Book {
         let queue = &mut self.lanes[key.lane.index()];
         queue.pending.insert(key.id.seq, pending);
         // What is larger than all of the memory goes by itself: nothing else would make room for it.
-        let makes_room =
-            self.limits.when_full == WhenFull::DropOldest && size <= self.limits.max_pending;
+        let makes_room = matches!(self.limits.when_full, WhenFull::DropOldest | WhenFull::Thin)
+            && size <= self.limits.max_pending;
         while self.pending_bytes > self.limits.max_pending {
             let least = if makes_room {
                 self.least_pending()
@@ -361,6 +384,7 @@ impl Book {
         Commit {
             groups: Vec::new(),
             settled: self.settled_among(generations),
+            moved: None,
             snapshot: Snapshot {
                 ledger: Ledger {
                     pending: 0,
@@ -377,18 +401,18 @@ impl Book {
     pub(super) fn committed(&mut self, commit: Commit, generation: u32, bytes: u64, now: Duration) {
         self.ledger.commits = commit.snapshot.ledger.commits;
         self.ledger.bytes_written += bytes;
+        if let Some(moved) = commit.moved {
+            return self.moved(moved, commit.groups, generation, now);
+        }
         for records in commit.groups {
-            let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            let Some(first) = records.first() else {
                 continue;
             };
-            let (place, last) = (
-                Place {
-                    generation,
-                    lane: first.draft.lane(),
-                    first: first.id,
-                },
-                last.id.seq,
-            );
+            let place = Place {
+                generation,
+                lane: first.draft.lane(),
+                first: first.id,
+            };
             let mut live = 0;
             for record in &records {
                 self.ledger.payload_bytes += record.draft.payload.len() as u64;
@@ -400,7 +424,8 @@ impl Book {
                     self.dirty_since.get_or_insert(now);
                 }
             }
-            self.insert_group(place, last, live);
+            let group = Group::new(generation, &records, live, false);
+            self.insert_group(place, group);
             let bytes = records
                 .iter()
                 .map(|record| size_of(&record.draft))
@@ -432,16 +457,6 @@ impl Book {
             self.drop_pending(record.key(), Reason::OverflowDisk);
         }
         self.put_off(commit);
-    }
-
-    /// The generation with the oldest live record. After a rescue that need not be the one with the lowest number.
-    pub(super) fn oldest_generation(&self) -> Option<u32> {
-        let oldest = self
-            .lanes
-            .iter()
-            .filter_map(|queue| queue.groups.first_key_value());
-        let (_, group) = oldest.min_by_key(|(first, _)| **first)?;
-        Some(group.generation)
     }
 
     /// Gives up what is live in a generation.
@@ -571,6 +586,11 @@ impl Book {
         }
     }
 
+    /// What one commit takes at most.
+    pub(super) fn commit_bytes(&self) -> usize {
+        self.limits.commit_bytes
+    }
+
     pub(super) fn ledger(&self) -> Ledger {
         self.ledger
     }
@@ -675,17 +695,11 @@ impl Book {
         })
     }
 
-    fn insert_group(&mut self, place: Place, last: u64, live: u64) {
-        if live > 0 {
-            let group = Group {
-                generation: place.generation,
-                last,
-                live,
-                loaded: None,
-            };
-            self.lanes[place.lane.index()]
-                .groups
-                .insert(place.first, group);
+    fn insert_group(&mut self, place: Place, mut group: Group) {
+        let queue = &mut self.lanes[place.lane.index()];
+        group.is_shown |= place.first <= queue.shown;
+        if group.live > 0 {
+            queue.groups.insert(place.first, group);
         }
     }
 

@@ -294,13 +294,8 @@ impl Generations {
                 Some((first, Ok(records)))
                     if records.first().is_some_and(|record| record.id == first) =>
                 {
-                    let place = Place {
-                        generation: number,
-                        lane: records[0].draft.lane(),
-                        first,
-                    };
-                    let runs = runs(&records);
-                    intact.push((FoundGroup { place, runs }, value));
+                    let found = FoundGroup::new(number, &records);
+                    intact.extend(found.map(|found| (found, value)));
                 }
                 Some((_, Err(error))) => {
                     refuse_newer(&dir, &error)?;
@@ -512,6 +507,20 @@ impl Store for Generations {
         }
     }
 
+    fn generation_size(&self) -> u64 {
+        self.size_max
+    }
+
+    fn bytes_of(&self, generation: u32) -> u64 {
+        self.sizes.get(&generation).copied().unwrap_or(0)
+    }
+
+    fn writer(&self) -> Option<u32> {
+        let writer = self.writer.as_ref();
+        let writer = writer.filter(|writer| writer.size() < self.size_max)?;
+        Some(writer.number)
+    }
+
     fn read(&mut self, place: Place) -> Result<Vec<Arc<Record>>, StoreError> {
         let generation = self.generation(place.generation)?;
         let path = generation.dir.clone();
@@ -626,18 +635,6 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Store
         path,
         source,
     }
-}
-
-pub(super) fn runs(records: &[Arc<Record>]) -> Vec<(u64, u64)> {
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for record in records {
-        let seq = record.id.seq;
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == seq => *last = seq,
-            _ => runs.push((seq, seq)),
-        }
-    }
-    runs
 }
 
 fn key_of(id: RecordId) -> [u8; 16] {

@@ -6,9 +6,12 @@
 //! Terms: *trouble* is the state after a failed commit, until one succeeds. Records stay pending meanwhile, within the
 //! memory they may use.
 
+mod room;
+
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +25,7 @@ use super::ledger::{Ledger, Reason};
 use super::record::{Lane, RecordId};
 use super::store::{self, READ_TRIES, Store, StoreError, Written, words};
 use crate::runtime::clock::{Clock, Now};
+use room::Emptying;
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -37,6 +41,7 @@ pub(super) struct Shared {
     work: Condvar,
     /// One permit for one reader: there may be more to peek at.
     pub(super) changed: Notify,
+    is_full: AtomicBool,
 }
 
 struct State {
@@ -64,6 +69,7 @@ impl Shared {
             }),
             work: Condvar::new(),
             changed: Notify::new(),
+            is_full: AtomicBool::new(false),
         }
     }
 
@@ -97,12 +103,22 @@ impl Shared {
         std::mem::take(&mut self.state().is_poked)
     }
 
+    /// Whether the last records found no room on disk, and something had to go.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
     pub(super) fn stop(&self, stop: Stop) {
         self.state().stop.get_or_insert(stop);
         self.work.notify_one();
     }
 }
 
+/// The storage thread's work.
 pub(super) struct Keeper<S> {
     shared: Arc<Shared>,
     store: S,
@@ -114,6 +130,9 @@ pub(super) struct Keeper<S> {
     /// After a panic, nothing is done until then.
     rests_until: Duration,
     unread: Option<Unread>,
+    /// What one commit may write, in bytes of records.
+    batch_bytes: usize,
+    emptying: Option<Emptying>,
     marker_at: Option<Duration>,
     /// When to make the reserve again, if there is none.
     reserve_at: Option<Duration>,
@@ -124,6 +143,7 @@ struct Trouble {
     since: Duration,
     pause: Duration,
     retry_at: Duration,
+    is_disk_full: bool,
 }
 
 /// A group that could not be read.
@@ -145,6 +165,7 @@ impl<S: Store> Keeper<S> {
         when_full: WhenFull,
         has_reserve: bool,
     ) -> Keeper<S> {
+        let batch_bytes = shared.with(|book| book.commit_bytes());
         Keeper {
             shared,
             store,
@@ -154,6 +175,8 @@ impl<S: Store> Keeper<S> {
             trouble: None,
             rests_until: Duration::ZERO,
             unread: None,
+            batch_bytes,
+            emptying: None,
             marker_at: None,
             reserve_at: (!has_reserve).then_some(Duration::ZERO),
         }
@@ -342,20 +365,35 @@ impl<S: Store> Keeper<S> {
 
     /// Writes one commit. Returns whether it went well.
     fn commit(&mut self, now: Now) -> bool {
+        if self.is_emptying()
+            && let Some(is_well) = self.make_room(now)
+        {
+            return is_well;
+        }
         let generations = self.store.generations();
         let commit = self.shared.with(|book| book.begin(generations));
         if commit.groups.is_empty() || self.has_room(&commit) {
-            return self.write(commit, now);
+            let has_records = !commit.groups.is_empty();
+            let is_well = self.write(commit, now);
+            if has_records && is_well {
+                self.shared.set_full(false);
+            }
+            return is_well;
         }
+        self.shared.set_full(true);
+        self.shared.with(|book| book.put_off(commit));
+        if let Some(is_well) = self.make_room(now) {
+            return is_well;
+        }
+        let generations = self.store.generations();
+        let commit = self.shared.with(|book| book.begin(generations));
         match self.when_full {
-            WhenFull::DropNewest => {
+            WhenFull::DropNewest | WhenFull::Block => {
                 self.shared.with(|book| book.refuse(commit));
                 true
             }
-            WhenFull::DropOldest => {
-                self.shared.with(|book| book.put_off(commit));
-                self.make_room(now)
-            }
+            // Nothing is there that could go.
+            WhenFull::DropOldest | WhenFull::Thin => self.write(commit, now),
         }
     }
 
@@ -364,32 +402,13 @@ impl<S: Store> Keeper<S> {
         let bytes: usize = records.map(|record| size_of(&record.draft)).sum();
         let growth = bytes as u64 * GROWTH + GROWTH_PER_COMMIT;
         // What cannot fit however much is dropped is let through: the bound is then exceeded by this commit.
-        self.store.generations().len() <= 1 || self.store.disk_bytes() + growth <= self.max_size
+        let needed = self.store.disk_bytes() + growth + self.headroom();
+        self.store.generations().len() <= 1 || needed <= self.max_size
     }
 
-    /// Gives up the oldest generation. That is synced before its files go, so that the ledger tells why they went.
-    fn make_room(&mut self, now: Now) -> bool {
-        let generations = self.store.generations();
-        let Some(oldest) = self
-            .shared
-            .with(|book| book.oldest_generation())
-            .or(generations.first().copied())
-        else {
-            return true;
-        };
-        let dropped = self
-            .shared
-            .with(|book| book.drop_generation(oldest, Reason::OverflowDisk, now.mono));
-        tracing::warn!("outbox: full; dropped the oldest {dropped} records (max_size, when_full)");
-        if !self.write_books(now) {
-            return false;
-        }
-        let is_gone = !self.store.generations().contains(&oldest);
-        if !is_gone {
-            // Its files cannot be removed. Dropping more would not help.
-            self.pause(now);
-        }
-        is_gone
+    /// Whether the last commit failed for want of room on the disk itself.
+    fn is_full_beyond_help(&self) -> bool {
+        self.trouble.is_some_and(|trouble| trouble.is_disk_full)
     }
 
     fn write_books(&mut self, now: Now) -> bool {
@@ -462,6 +481,9 @@ impl<S: Store> Keeper<S> {
             );
         }
         self.pause(now);
+        if let Some(trouble) = &mut self.trouble {
+            trouble.is_disk_full = error.is_disk_full();
+        }
         if error.is_disk_full() && self.release_reserve(now) {
             // With the reserve there may be room to say what is settled, and so to free whole generations.
             let trouble = self.trouble;
@@ -482,6 +504,7 @@ impl<S: Store> Keeper<S> {
             since,
             pause,
             retry_at: now.mono + pause,
+            is_disk_full: false,
         });
     }
 
@@ -564,6 +587,7 @@ mod tests {
     use crate::outbox::book::Limits;
     use crate::outbox::group::Snapshot;
     use crate::outbox::record::{Draft, Key, Record, RecordId};
+    use crate::outbox::store::FoundGroup;
 
     const LANE: Lane = Lane::ALL[3];
 
@@ -643,6 +667,18 @@ mod tests {
         fn remove(&mut self, generation: u32) {
             self.removed.push(generation);
             self.disk_bytes = 0;
+        }
+
+        fn generation_size(&self) -> u64 {
+            0
+        }
+
+        fn bytes_of(&self, _: u32) -> u64 {
+            0
+        }
+
+        fn writer(&self) -> Option<u32> {
+            None
         }
 
         fn disk_bytes(&self) -> u64 {
@@ -838,14 +874,16 @@ mod tests {
         keeper.shared.with(|book| {
             for (generation, seq) in [(3, 1), (2, 2), (1, 3)] {
                 let first = RecordId { epoch: 0, seq };
-                book.found(
-                    Place {
+                book.found(&FoundGroup {
+                    place: Place {
                         generation,
                         lane: LANE,
                         first,
                     },
-                    &[(seq, seq)],
-                );
+                    runs: vec![(seq, seq)],
+                    expires_at: None,
+                    covers: Vec::new(),
+                });
             }
             book.reconcile(0, Duration::ZERO);
         });
@@ -884,14 +922,16 @@ mod tests {
             *book = Book::open(limits, 2, Snapshot::default());
             let first = RecordId { epoch: 1, seq: 1 };
             let generation = 1;
-            book.found(
-                Place {
+            book.found(&FoundGroup {
+                place: Place {
                     generation,
                     lane: LANE,
                     first,
                 },
-                &[(1, 3)],
-            );
+                runs: vec![(1, 3)],
+                expires_at: None,
+                covers: Vec::new(),
+            });
             book.reconcile(0, Duration::ZERO);
             assert!(book.peek(LANE, None, 10, Now::default()).is_empty());
         });

@@ -43,6 +43,7 @@ pub(crate) mod simulated_disk;
 mod store;
 #[cfg(test)]
 mod tests;
+mod thin;
 pub mod virtual_time;
 
 use std::fs::{self, File};

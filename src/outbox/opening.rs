@@ -28,7 +28,7 @@ pub(super) fn open_books(
     let epoch = next_epoch(&found, &marker, beside.read_epoch());
     let mut book = Book::open(limits, epoch, latest(found.snapshot, &marker));
     for group in &found.groups {
-        book.found(group.place, &group.runs);
+        book.found(group);
     }
     let missing = book.reconcile(found.damaged, now);
     book.set_disk_bytes(disk_bytes);

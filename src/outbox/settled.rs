@@ -23,6 +23,15 @@ impl Settled {
         id < self.below || self.range_at(id).is_some_and(|(_, last)| id.seq <= last)
     }
 
+    /// Whether one of the ids from `first` to the seq `last` of the same epoch is in the set.
+    pub(super) fn touches(&self, first: RecordId, last: u64) -> bool {
+        let end = RecordId { seq: last, ..first };
+        self.contains(first)
+            || self
+                .range_at(end)
+                .is_some_and(|(_, last)| last >= first.seq)
+    }
+
     pub(super) fn insert(&mut self, id: RecordId) {
         self.insert_range(id, id.seq);
     }

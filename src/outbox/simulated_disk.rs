@@ -440,7 +440,7 @@ impl Disk {
                 }
             }
         }
-        let mut taken = BTreeMap::new();
+        let mut taken: BTreeMap<RecordId, FoundGroup> = BTreeMap::new();
         for batch in &mut generation.batches {
             batch.groups.retain(|(first, value)| {
                 let intact = decode_records(first.epoch, value);
@@ -448,23 +448,12 @@ impl Disk {
                     .ok()
                     .filter(|records| records.first().is_some_and(|record| record.id == *first));
                 found.damaged += u64::from(intact.is_none());
-                if let Some(records) = &intact {
-                    let lane = records[0].draft.lane();
-                    taken.insert(*first, (lane, super::generations::runs(records)));
-                }
+                let group = intact.as_ref().and_then(|it| FoundGroup::new(number, it));
+                taken.extend(group.map(|group| (*first, group)));
                 intact.is_some()
             });
         }
-        found
-            .groups
-            .extend(taken.into_iter().map(|(first, (lane, runs))| {
-                let place = Place {
-                    generation: number,
-                    lane,
-                    first,
-                };
-                FoundGroup { place, runs }
-            }));
+        found.groups.extend(taken.into_values());
     }
 
     /// Where the next commit goes; and whether that is new.
@@ -621,6 +610,25 @@ impl Store for SharedDisk {
         if !disk.faults.sync_fails {
             disk.removed.clear();
         }
+    }
+
+    fn generation_size(&self) -> u64 {
+        self.lock().generation_size
+    }
+
+    fn bytes_of(&self, generation: u32) -> u64 {
+        let disk = self.lock();
+        disk.generations
+            .get(&generation)
+            .map_or(0, Generation::bytes)
+    }
+
+    fn writer(&self) -> Option<u32> {
+        let disk = self.lock();
+        disk.writer.filter(|number| {
+            let generation = disk.generations.get(number);
+            generation.is_some_and(|generation| generation.bytes() < disk.generation_size)
+        })
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -6,9 +6,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::book::{Commit, Place};
+use super::book::{Commit, Place, expires_at};
 use super::group::{DecodeError, Snapshot};
 use super::record::{Record, RecordId};
+use crate::message::Timestamp;
 
 /// What Linux answers when a medium cannot be read, and when a file system finds its own blocks damaged (errno(3)).
 const EIO: i32 = 5;
@@ -34,6 +35,12 @@ pub(super) trait Store: Send {
     /// Gives up a generation for good. Failure costs space only, so it is logged, and tried again later.
     fn remove(&mut self, generation: u32);
     fn disk_bytes(&self) -> u64;
+    /// What this generation takes on disk.
+    fn bytes_of(&self, generation: u32) -> u64;
+    /// When a generation is large enough, in bytes.
+    fn generation_size(&self) -> u64;
+    /// The generation that the next commit goes to, if it is there already.
+    fn writer(&self) -> Option<u32>;
 }
 
 /// Where a commit went.
@@ -91,11 +98,49 @@ impl StoreError {
     }
 }
 
-/// One group that was found when the store was opened: where it lies, and the seqs in it as ranges.
-#[derive(Debug)]
+/// One group that was found when the store was opened.
+#[derive(Clone, Debug)]
 pub(super) struct FoundGroup {
     pub(super) place: Place,
+    /// The seqs in it, as ranges.
     pub(super) runs: Vec<(u64, u64)>,
+    /// When the last of its records expires; none if one never does.
+    pub(super) expires_at: Option<Timestamp>,
+    /// The seqs that merged records in it stand for, as ranges that may overlap.
+    pub(super) covers: Vec<(u64, u64)>,
+}
+
+impl FoundGroup {
+    /// None for a group without a record.
+    pub(super) fn new(generation: u32, records: &[Arc<Record>]) -> Option<FoundGroup> {
+        let first = records.first()?;
+        let covers = records.iter().filter_map(|record| {
+            let from = record.merged?.from;
+            (from.epoch == record.id.epoch).then_some((from.seq, record.id.seq))
+        });
+        Some(FoundGroup {
+            place: Place {
+                generation,
+                lane: first.draft.lane(),
+                first: first.id,
+            },
+            runs: runs(records),
+            expires_at: expires_at(records),
+            covers: covers.collect(),
+        })
+    }
+}
+
+fn runs(records: &[Arc<Record>]) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for record in records {
+        let seq = record.id.seq;
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == seq => *last = seq,
+            _ => runs.push((seq, seq)),
+        }
+    }
+    runs
 }
 
 /// What was found when the store was opened.

@@ -16,7 +16,7 @@ use super::group::{Snapshot, size_of};
 use super::keeper::{Keeper, Shared};
 use super::ledger::Ledger;
 use super::record::{Draft, Key, Lane, Record, RecordId};
-use super::store::{Store, StoreError, Written};
+use super::store::{FoundGroup, Store, StoreError, Written};
 use super::{MIN_SIZE, Settings};
 use crate::runtime::clock::Now;
 
@@ -189,20 +189,10 @@ impl Disk {
         self.epoch += 1;
         let mut book = Book::open(settings.limits(), self.epoch, self.snapshot.clone());
         for (number, generation) in self.generations.iter().rev() {
-            for (first, records) in &generation.groups {
-                let runs: Vec<(u64, u64)> = records
-                    .iter()
-                    .map(|record| (record.id.seq, record.id.seq))
-                    .collect();
-                let Some(record) = records.first() else {
-                    continue;
-                };
-                let place = Place {
-                    generation: *number,
-                    lane: record.draft.lane(),
-                    first: *first,
-                };
-                book.found(place, &runs);
+            for records in generation.groups.values() {
+                if let Some(found) = FoundGroup::new(*number, records) {
+                    book.found(&found);
+                }
             }
         }
         book.reconcile(0, now);
@@ -290,5 +280,20 @@ impl Store for SharedDisk {
 
     fn disk_bytes(&self) -> u64 {
         lock(&self.0).bytes()
+    }
+
+    fn generation_size(&self) -> u64 {
+        lock(&self.0).generation_size
+    }
+
+    fn bytes_of(&self, generation: u32) -> u64 {
+        let disk = lock(&self.0);
+        disk.generations.get(&generation).map_or(0, |it| it.bytes)
+    }
+
+    fn writer(&self) -> Option<u32> {
+        let disk = lock(&self.0);
+        let (number, newest) = disk.generations.last_key_value()?;
+        (newest.bytes < disk.generation_size).then_some(*number)
     }
 }

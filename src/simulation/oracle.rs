@@ -35,6 +35,8 @@ struct Fact {
     delivered_on: BTreeSet<u32>,
     /// The connections on which it was marked as replayed.
     replayed_on: BTreeSet<u32>,
+    /// One that stands for it, maybe, was delivered.
+    is_covered: bool,
 }
 
 /// How a record is to be delivered.
@@ -67,6 +69,8 @@ pub(super) struct Oracle {
     life: u32,
     /// In the order in which the outbox was told.
     settled: Vec<usize>,
+    /// By a record that was sent for several: those that it may stand for.
+    covered_by: BTreeMap<usize, Vec<usize>>,
     settled_for_good: usize,
     /// The last first delivery in each lane and topic, of what was replayed and of what was not.
     latest: BTreeMap<(Lane, bool, String), RecordId>,
@@ -102,6 +106,40 @@ fn number_of(text: &str) -> Option<usize> {
     text[..digits].parse().ok()
 }
 
+/// A payload: one of the flow's, or one that stands for several.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+pub(super) enum Payload {
+    Text(String),
+    Number(f64),
+    Merged { count: u64, min: f64, max: f64 },
+}
+
+impl Default for Payload {
+    fn default() -> Payload {
+        Payload::Text(String::new())
+    }
+}
+
+impl Payload {
+    /// What the flow sent.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Payload::Text(text) => text.clone(),
+            Payload::Number(number) => number.to_string(),
+            Payload::Merged { max, .. } => max.to_string(),
+        }
+    }
+}
+
+/// The first of those that a record stands for, and how many they are.
+#[derive(serde::Deserialize)]
+struct Stands {
+    epoch: u64,
+    seq: u64,
+    count: u64,
+}
+
 /// What is in an envelope.
 #[derive(serde::Deserialize)]
 struct Opened {
@@ -109,7 +147,8 @@ struct Opened {
     replayed: bool,
     epoch: u64,
     seq: u64,
-    payload: String,
+    payload: Payload,
+    merged: Option<Stands>,
 }
 
 impl Oracle {
@@ -190,6 +229,7 @@ impl Oracle {
             sent_on: None,
             delivered_on: BTreeSet::new(),
             replayed_on: BTreeSet::new(),
+            is_covered: false,
         });
     }
 
@@ -238,10 +278,14 @@ impl Oracle {
         self.require(fact.told.lane.live_first || !opened.replayed, || {
             format!("{id:?} was marked as replayed, and its lane knows no such thing")
         });
-        self.require(fact.text == opened.payload && is_wanted, || {
+        if let Some(stands) = &opened.merged {
+            self.check_merged(number, stands, &opened.payload);
+        }
+        let text = opened.payload.text();
+        self.require(fact.text == text && is_wanted, || {
             format!(
                 "{id:?} was taken in with {:?} and sent with {:?}",
-                fact.text, opened.payload
+                fact.text, text
             )
         });
         self.require(!is_twice, || {
@@ -257,9 +301,49 @@ impl Oracle {
         Some(number)
     }
 
+    /// What stands for several has to be of one lane and topic, and of no more records than there were.
+    fn check_merged(&mut self, number: usize, stands: &Stands, payload: &Payload) {
+        let fact = self.facts[number].clone();
+        let from = RecordId {
+            epoch: stands.epoch,
+            seq: stands.seq,
+        };
+        let ids = self.by_id.range(from..=fact.id).map(|(_, number)| *number);
+        let alike: Vec<usize> = ids
+            .filter(|number| {
+                let other = &self.facts[*number];
+                let is_number = other.text.bytes().all(|byte| byte.is_ascii_digit());
+                is_number
+                    && other.told.lane == fact.told.lane
+                    && other.told.topic == fact.told.topic
+            })
+            .collect();
+        let first = alike.first().copied();
+        let (count, bounds) = match payload {
+            Payload::Merged { count, min, max } => (*count, Some((*min, *max))),
+            _ => (0, None),
+        };
+        let expected = first.map(|first| (first as f64, number as f64));
+        let is_right = count == stands.count
+            && (2..=alike.len() as u64).contains(&count)
+            && first.is_some_and(|first| self.facts[first].id == from)
+            && bounds == expected;
+        let id = fact.id;
+        self.require(is_right, || {
+            format!(
+                "{id:?} stands for {count} from {from:?}, {bounds:?}, of {} there were",
+                alike.len()
+            )
+        });
+        self.covered_by.insert(number, alike);
+    }
+
     /// The broker has received it.
     pub(super) fn delivered(&mut self, connection: u32, number: usize) {
         self.deliveries += 1;
+        for number in self.covered_by.get(&number).into_iter().flatten() {
+            self.facts[*number].is_covered = true;
+        }
         let fact = &mut self.facts[number];
         let is_first = fact.delivered_on.is_empty();
         fact.delivered_on.insert(connection);
@@ -392,6 +476,14 @@ impl Oracle {
             .iter()
             .filter(|fact| is_promised(fact) && !fact.is_unsendable && fact.delivered_on.is_empty())
             .collect();
+        // Each that was merged into another is counted; that other one has arrived, if it was not dropped itself.
+        let covered = missing.iter().filter(|fact| fact.is_covered).count() as u64;
+        let uncounted = covered.saturating_sub(ledger.dropped_thinned);
+        let dropped_with_others = ledger.dropped_thinned.saturating_sub(covered);
+        let missing: Vec<&Fact> = missing
+            .into_iter()
+            .filter(|fact| !fact.is_covered)
+            .collect();
         let expired = missing.iter().filter(|fact| fact.told.may_expire).count() as u64;
         let missing: Vec<RecordId> = missing.iter().map(|fact| fact.id).collect();
         // Records that had nothing left to do but expire, and were let go for another reason, make up for none that had.
@@ -409,9 +501,12 @@ impl Oracle {
             } else {
                 0
             };
-        let missed = missing.len() as u64 - expired;
+        let mut missed = missing.len() as u64 + uncounted - expired;
+        if counted + ledger.dropped_expired > 0 {
+            missed = missed.saturating_sub(dropped_with_others);
+        }
         self.require(missed <= counted || !self.has_good_books(), || {
-            format!("{missed} promised records never arrived and {counted} are counted as dropped; the first is {:?}", missing[0])
+            format!("{missed} promised records never arrived and {counted} are counted as dropped; the first is {:?}", missing.first())
         });
         self.require(ledger.dropped_damaged == 0 || is_damaged, || {
             format!(

@@ -19,6 +19,8 @@ pub(super) struct Plan {
     /// Between messages, on average.
     pub(super) pace: Duration,
     pub(super) payload_max: usize,
+    /// Whether all messages are numbers, but for a few, and not half of them only.
+    pub(super) is_of_numbers: bool,
     /// How long faults begin and messages come. Then all is healed.
     pub(super) length: Duration,
     pub(super) faults: Vec<Fault>,
@@ -124,7 +126,7 @@ impl Plan {
             0 => Duration::ZERO,
             _ => millis(random, 200, 2_000),
         };
-        let max_size = random.between(160, 500) * 1024;
+        let max_size = random.between(300, 900) * 1024;
         let window = random.between(1, 12) as u16;
         let length = millis(random, 5_000, 25_000);
         // Some lives have one kind of trouble only, which shows what it does by itself; some have crashes and a bad disk.
@@ -160,7 +162,13 @@ impl Plan {
                 commit_bytes: random.between(1, 8) as usize * 1024,
                 max_pending: random.between(4, 48) as usize * 1024,
                 max_size,
-                when_full: random.pick(&[WhenFull::DropOldest, WhenFull::DropNewest]),
+                when_full: random.pick(&[
+                    WhenFull::DropOldest,
+                    WhenFull::DropNewest,
+                    WhenFull::Thin,
+                    WhenFull::Thin,
+                    WhenFull::Block,
+                ]),
             },
             generation_size: max_size / random.between(4, 8),
             link: LinkSettings {
@@ -179,6 +187,7 @@ impl Plan {
             },
             pace: millis(random, 40, 400),
             payload_max: random.between(8, 500) as usize,
+            is_of_numbers: random.one_in(3),
             length,
             faults,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Random;
 use super::history::History;
 use super::network::{Network, Outcome, Travel};
-use super::oracle::{Oracle, Told, text_of};
+use super::oracle::{Oracle, Payload, Told, text_of};
 use super::plan::{Fault, Kind, Plan};
 use crate::board::{Simulated, Simulation as Board};
 use crate::flow::{Graph, Report, Variables, check};
@@ -294,7 +294,13 @@ impl World {
         };
         let node = NodeId(UPLINKS.0 + self.traffic.below(UPLINKS.1) as u16);
         let topic = self.traffic.pick(&["a", "b"]);
-        let text = text_of(number, length);
+        // Numbers can be merged; they are what they count.
+        let is_number = if self.plan.is_of_numbers {
+            !self.traffic.one_in(20)
+        } else {
+            self.traffic.one_in(2)
+        };
+        let text = text_of(number, if is_number { 0 } else { length });
         let now = self.device_now();
         let Some(device) = &mut self.device else {
             return;
@@ -303,7 +309,11 @@ impl World {
             to: Address { flow: 0, node },
             messages: vec![Message {
                 topic: topic.into(),
-                payload: Value::from(text.as_str()),
+                payload: if is_number {
+                    Value::Number(number as f64)
+                } else {
+                    Value::from(text.as_str())
+                },
                 time: now.wall,
                 source: NodeId(0),
                 headers: None,
@@ -321,7 +331,8 @@ impl World {
             let Effect::Uplink { draft, .. } = effect else {
                 continue;
             };
-            let text: String = serde_json::from_slice(&draft.payload).unwrap_or_default();
+            let payload: Payload = serde_json::from_slice(&draft.payload).unwrap_or_default();
+            let text = payload.text();
             let told = Told::of(&draft);
             let topic = told.topic.clone();
             let is_large = text.len() >= self.plan.link.max_packet;
@@ -592,7 +603,8 @@ impl World {
                 self.hit("clock back");
             }
             _ => {
-                let count = self.traffic.between(20, 150);
+                let most = if self.plan.is_of_numbers { 600 } else { 150 };
+                let count = self.traffic.between(20, most);
                 for _ in 0..count {
                     self.send_one();
                 }
@@ -702,6 +714,8 @@ impl World {
         count("dropped: disk", full, before);
         let (full, before) = (now.dropped_overflow_memory, found.dropped_overflow_memory);
         count("dropped: memory", full, before);
+        let (thinned, before) = (now.dropped_thinned, found.dropped_thinned);
+        count("dropped: thinned", thinned, before);
         let (expired, before) = (now.dropped_expired, found.dropped_expired);
         count("dropped: expired", expired, before);
         let (damaged, before) = (now.dropped_damaged, found.dropped_damaged);

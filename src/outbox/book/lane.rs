@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::message::Timestamp;
 use crate::outbox::record::{Record, RecordId};
 use crate::outbox::settled::Settled;
 
@@ -24,6 +25,73 @@ pub(super) struct Group {
     /// How many of its records are not settled. A group without any is forgotten.
     pub(super) live: u64,
     pub(super) loaded: Option<Loaded>,
+    /// When the last of its records expires; none if one never does.
+    pub(super) expires_at: Option<Timestamp>,
+    /// A reader has seen records of it, which may be on their way.
+    pub(super) is_shown: bool,
+    /// It is being merged: no reader sees it.
+    pub(super) is_busy: bool,
+    /// Next to nothing of it can be merged.
+    pub(super) is_tried: bool,
+}
+
+impl Group {
+    pub(super) fn new(
+        generation: u32,
+        records: &[Arc<Record>],
+        live: u64,
+        is_shown: bool,
+    ) -> Group {
+        Group {
+            generation,
+            last: records.last().map_or(0, |record| record.id.seq),
+            live,
+            loaded: None,
+            expires_at: expires_at(records),
+            is_shown,
+            is_busy: false,
+            is_tried: false,
+        }
+    }
+}
+
+/// When the last of these expires; none if one never does.
+pub(in crate::outbox) fn expires_at(records: &[Arc<Record>]) -> Option<Timestamp> {
+    let times = records.iter().map(|record| record.draft.expires_at());
+    times.reduce(|a, b| Some(a?.max(b?))).flatten()
+}
+
+/// Ids that merged records stand for, while what was found on disk is taken in: groups of older generations that have some of
+/// them were merged into a newer one.
+#[derive(Debug, Default)]
+pub(super) struct Absorbed {
+    ids: Settled,
+    /// Those of the generation that is taken in.
+    of_this: Vec<(RecordId, u64)>,
+    generation: u32,
+}
+
+impl Absorbed {
+    pub(super) fn look_at(&mut self, generation: u32) {
+        if self.generation != generation {
+            self.generation = generation;
+            for (first, last) in self.of_this.drain(..) {
+                self.ids.insert_range(first, last);
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, epoch: u64, covers: &[(u64, u64)]) {
+        let ids = covers.iter().map(|(from, to)| {
+            let first = RecordId { epoch, seq: *from };
+            (first, *to)
+        });
+        self.of_this.extend(ids);
+    }
+
+    pub(super) fn touches(&self, first: RecordId, end: RecordId) -> bool {
+        self.ids.touches(first, end.seq)
+    }
 }
 
 #[derive(Debug)]
@@ -42,6 +110,9 @@ pub(super) struct Queue {
     pub(super) groups: BTreeMap<RecordId, Group>,
     pub(super) wanted: Option<RecordId>,
     pub(super) settled: Settled,
+    /// The last pending record that a reader has seen.
+    pub(super) shown: RecordId,
+    pub(super) absorbed: Absorbed,
 }
 
 impl Queue {
@@ -51,6 +122,8 @@ impl Queue {
             groups: BTreeMap::new(),
             wanted: None,
             settled,
+            shown: RecordId::default(),
+            absorbed: Absorbed::default(),
         }
     }
 
@@ -69,7 +142,10 @@ impl Queue {
             Some((after, Some((first, group)))) if after.seq < group.last => Bound::Included(first),
             Some((after, _)) => Bound::Excluded(after),
         };
-        for (first, group) in self.groups.range((from, Bound::Unbounded)) {
+        for (first, group) in self.groups.range_mut((from, Bound::Unbounded)) {
+            if group.is_busy {
+                return records;
+            }
             let Some(loaded) = &group.loaded else {
                 self.wanted = Some(*first);
                 return records;
@@ -83,7 +159,9 @@ impl Queue {
             let live = loaded.records[start..]
                 .iter()
                 .filter(|record| !self.settled.contains(record.id));
-            records.extend(live.take(limit - records.len()).cloned());
+            let before = records.len();
+            records.extend(live.take(limit - before).cloned());
+            group.is_shown |= records.len() > before;
         }
         if shows_pending {
             let from = match after {
@@ -93,7 +171,11 @@ impl Queue {
             let pending = self.pending.range((from, Bound::Unbounded));
             let room = limit.saturating_sub(records.len());
             let shown = pending.take(room);
+            let before = records.len();
             records.extend(shown.map(|(_, pending)| pending.record.clone()));
+            if let Some(last) = records[before..].last() {
+                self.shown = self.shown.max(last.id);
+            }
         }
         records
     }

@@ -37,6 +37,20 @@ fn book(limits: Limits) -> Book {
     Book::open(limits, 1, Snapshot::default())
 }
 
+/// A group that was found, with these seqs of epoch 1.
+fn found(generation: u32, first: u64, last: u64) -> FoundGroup {
+    FoundGroup {
+        place: Place {
+            generation,
+            lane: LANE,
+            first: id(first),
+        },
+        runs: vec![(first, last)],
+        expires_at: None,
+        covers: Vec::new(),
+    }
+}
+
 fn seqs(records: &[Arc<Record>]) -> Vec<u64> {
     records.iter().map(|record| record.id.seq).collect()
 }
@@ -203,50 +217,10 @@ fn acknowledging_what_is_not_there_does_nothing() {
 #[test]
 fn a_record_found_in_two_generations_counts_once() {
     let mut book = book(LIMITS);
-    assert_eq!(
-        book.found(
-            Place {
-                generation: 2,
-                lane: LANE,
-                first: id(3)
-            },
-            &[(3, 9)]
-        ),
-        7
-    );
-    assert_eq!(
-        book.found(
-            Place {
-                generation: 1,
-                lane: LANE,
-                first: id(1)
-            },
-            &[(1, 2)]
-        ),
-        2
-    );
-    assert_eq!(
-        book.found(
-            Place {
-                generation: 1,
-                lane: LANE,
-                first: id(3)
-            },
-            &[(3, 5)]
-        ),
-        0
-    );
-    assert_eq!(
-        book.found(
-            Place {
-                generation: 1,
-                lane: LANE,
-                first: id(6)
-            },
-            &[(6, 9)]
-        ),
-        0
-    );
+    assert_eq!(book.found(&found(2, 3, 9)), Some(7));
+    assert_eq!(book.found(&found(1, 1, 2)), Some(2));
+    assert_eq!(book.found(&found(1, 3, 5)), None);
+    assert_eq!(book.found(&found(1, 6, 9)), None);
     book.reconcile(0, ms(0));
     assert_eq!(book.ledger().stored, 9);
 }
@@ -294,13 +268,9 @@ impl Disk {
         let mut book = Book::open(limits, epoch, last);
         for (generation, (_, groups)) in newest_first() {
             for (first, records) in groups {
-                let runs: Vec<_> = records.iter().map(|r| (r.id.seq, r.id.seq)).collect();
-                let place = Place {
-                    generation: *generation,
-                    lane: records[0].draft.lane(),
-                    first: *first,
-                };
-                book.found(place, &runs);
+                let found = FoundGroup::new(*generation, records).expect("it is not empty");
+                assert_eq!(found.place.first, *first);
+                book.found(&found);
             }
         }
         assert_eq!(book.reconcile(0, now), 0, "nothing is missing");

@@ -212,7 +212,7 @@ impl Collected {
 
         let mut book = Book::open(Settings::new(root).limits(), epoch, snapshot.clone());
         for group in groups() {
-            book.found(group.place, &group.runs);
+            book.found(group);
         }
         let missing = book.reconcile(found.damaged, Duration::ZERO);
         let ledger = book.ledger();
@@ -338,7 +338,7 @@ impl Survey {
         let mut book = Book::open(limits, self.verdict.epoch, books.clone());
         let present = self.spots.iter().filter_map(|spot| spot.group.as_ref());
         for group in groups.iter().chain(present) {
-            book.found(group.place, &group.runs);
+            book.found(group);
         }
         book.reconcile(0, Duration::ZERO);
         book.ledger().stored == self.verdict.waiting + more as u64

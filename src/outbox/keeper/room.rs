@@ -1,0 +1,282 @@
+//! Makes room in a full outbox, a commit at a time: what has expired goes, what is mostly settled is carried over, and then the
+//! policy has its turn. Decision 0018.
+//!
+//! A batch that is being carried over is written again until that goes well, and before anything else is: what a failed commit has
+//! left on disk all the same then says nothing that is not so.
+
+use std::sync::Arc;
+
+use super::{
+    GROWTH, GROWTH_PER_COMMIT, Keeper, Now, Place, Reason, Store, StoreError, WhenFull, words,
+};
+use crate::outbox::book::room::{Row, Victim};
+use crate::outbox::group::{GROUP_BYTES, size_of};
+use crate::outbox::record::Record;
+use crate::outbox::thin::thin;
+
+/// A generation that is being emptied.
+#[derive(Debug)]
+pub(super) struct Emptying {
+    generation: u32,
+    thins: bool,
+    /// What is to be written next, as it was read.
+    batch: Vec<(Row, Vec<Arc<Record>>)>,
+}
+
+/// What merging comes to.
+#[derive(Default)]
+struct Merging {
+    absorbed: u64,
+    bytes_before: usize,
+    bytes_after: usize,
+}
+
+impl Merging {
+    fn merge(&mut self, records: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+        let bytes = |records: &[Arc<Record>]| -> usize {
+            records.iter().map(|record| size_of(&record.draft)).sum()
+        };
+        let before = records.len();
+        self.bytes_before += bytes(&records);
+        let merged = thin(records);
+        self.bytes_after += bytes(&merged);
+        self.absorbed += (before - merged.len()) as u64;
+        merged
+    }
+
+    fn is_worth_it(&self) -> bool {
+        self.bytes_after * 100 <= self.bytes_before * WORTH_MERGING
+    }
+}
+
+/// How many groups are carried over at once, if the commits of this outbox are smaller: a commit has a price of its own.
+const GROUPS_AT_ONCE: usize = 8;
+/// That price, about, in bytes on disk.
+const COMMIT_BYTES: u64 = 16 * 1024;
+
+/// Merging a batch is worth it if this much less is left, in hundredths.
+const WORTH_MERGING: usize = 60;
+
+impl<S: Store> Keeper<S> {
+    /// Does one commit's work towards room for more. `None` if nothing can go; else whether it went well.
+    pub(super) fn make_room(&mut self, now: Now) -> Option<bool> {
+        let writer = self.store.writer();
+        if let Some(emptying) = self.emptying.take() {
+            return Some(self.go_on(emptying, now));
+        }
+        let expired = self.shared.with(|book| book.drop_expired_groups(now));
+        if expired > 0 {
+            tracing::info!("outbox: full; dropped {expired} records that had expired");
+            return Some(self.write_books(now));
+        }
+        if let Some(generation) = self.mostly_settled(writer) {
+            return Some(self.empty(generation, false, now));
+        }
+        match self.when_full {
+            WhenFull::DropNewest | WhenFull::Block => None,
+            WhenFull::DropOldest => self.drop_least(writer, now),
+            WhenFull::Thin => {
+                let next = self.shared.with(|book| book.to_thin(writer));
+                match next {
+                    Some(generation) => Some(self.empty(generation, true, now)),
+                    None => self.drop_least(writer, now),
+                }
+            }
+        }
+    }
+
+    /// A generation of which so little is left that carrying it over takes less than half of the room that it takes.
+    fn mostly_settled(&self, writer: Option<u32>) -> Option<u32> {
+        let (generation, groups) = self.shared.with(|book| book.emptiest(writer))?;
+        let cost = COMMIT_BYTES + (groups * GROUP_BYTES) as u64 * GROWTH;
+        (self.store.bytes_of(generation) > 2 * cost).then_some(generation)
+    }
+
+    /// What carrying over takes for a while: what is live in a generation is there twice until all of it is elsewhere.
+    pub(super) fn headroom(&self) -> u64 {
+        let size = self.store.generation_size();
+        let may_carry = self.when_full == WhenFull::Thin
+            || self.shared.with(|book| book.has_several_priorities());
+        GROWTH_PER_COMMIT + if may_carry { size } else { size / 4 }
+    }
+
+    /// Whether a generation is being emptied: nothing else is written meanwhile.
+    pub(super) fn is_emptying(&self) -> bool {
+        self.emptying.is_some()
+    }
+
+    fn drop_least(&mut self, writer: Option<u32>, now: Now) -> Option<bool> {
+        let victim = self.shared.with(|book| book.victim(writer));
+        let Some(victim) = victim else {
+            // There is nothing live but where the next commit goes. One that could not be removed may still be there.
+            let generations = self.store.generations();
+            let oldest = generations.into_iter().find(|it| Some(*it) != writer)?;
+            return Some(self.drop_generation(oldest, now));
+        };
+        let Victim {
+            generation,
+            has_rest,
+            ..
+        } = victim;
+        if !has_rest {
+            return Some(self.drop_generation(generation, now));
+        }
+        let dropped = self
+            .shared
+            .with(|book| book.drop_priority(victim, now.mono));
+        tracing::warn!(
+            "outbox: full; dropped the {dropped} records of the lowest priority in its oldest part (max_size, when_full)"
+        );
+        Some(self.empty(generation, false, now))
+    }
+
+    /// Gives up a generation. That is synced before its files go, so that the ledger tells why they went.
+    fn drop_generation(&mut self, generation: u32, now: Now) -> bool {
+        let dropped = self
+            .shared
+            .with(|book| book.drop_generation(generation, Reason::OverflowDisk, now.mono));
+        tracing::warn!("outbox: full; dropped the oldest {dropped} records (max_size, when_full)");
+        if !self.write_books(now) {
+            return false;
+        }
+        let is_gone = !self.store.generations().contains(&generation);
+        if !is_gone {
+            // Its files cannot be removed. Dropping more would not help.
+            self.pause(now);
+        }
+        is_gone
+    }
+
+    fn empty(&mut self, generation: u32, thins: bool, now: Now) -> bool {
+        let emptying = Emptying {
+            generation,
+            thins,
+            batch: Vec::new(),
+        };
+        self.go_on(emptying, now)
+    }
+
+    /// Carries the next batch over.
+    fn go_on(&mut self, mut emptying: Emptying, now: Now) -> bool {
+        let generation = emptying.generation;
+        if emptying.batch.is_empty() {
+            let groups_max = (self.batch_bytes / GROUP_BYTES).max(GROUPS_AT_ONCE);
+            let thins = emptying.thins;
+            let batch = self
+                .shared
+                .with(|book| book.next_batch(generation, groups_max, thins));
+            if batch.is_empty() {
+                // The last commit has taken the generation away, or could not.
+                return self.forget_emptied(generation, now);
+            }
+            match self.read_batch(batch, now) {
+                Ok(batch) => emptying.batch = batch,
+                Err(error) => {
+                    tracing::error!(
+                        "outbox: {}, and it is full: what is there cannot be carried over",
+                        words(&error)
+                    );
+                    return self.drop_generation(generation, now);
+                }
+            }
+        }
+        let mut merged = Merging::default();
+        let mut rows = Vec::new();
+        for (row, read) in &emptying.batch {
+            let live = self.shared.with(|book| book.live_of(row.lane(), read));
+            rows.push(if row.may_thin {
+                merged.merge(live)
+            } else {
+                live
+            });
+        }
+        if emptying.thins && !merged.is_worth_it() {
+            // What was merged of it is elsewhere by now. The policy looks again.
+            self.shared.with(|book| book.mark_tried(generation));
+            self.release(&emptying.batch);
+            return true;
+        }
+        let places = emptying.batch.iter().flat_map(|(row, _)| &row.places);
+        let places = places.copied().collect();
+        let generations = self.store.generations();
+        let commit = self
+            .shared
+            .with(|book| book.begin_moving(places, rows, merged.absorbed, generations));
+        let is_written = self.write(commit, now);
+        if !is_written && self.is_full_beyond_help() {
+            self.release(&emptying.batch);
+            return self.drop_generation(generation, now);
+        }
+        if is_written {
+            emptying.batch.clear();
+            if merged.absorbed > 0 {
+                let absorbed = merged.absorbed;
+                tracing::info!("outbox: full; merged {absorbed} records into others (when_full)");
+            }
+        }
+        let is_left = self.store.generations().contains(&generation);
+        if is_left || !is_written {
+            self.emptying = Some(emptying);
+        }
+        is_written
+    }
+
+    /// What is read again by readers, as it is not carried over after all.
+    fn release(&self, batch: &[(Row, Vec<Arc<Record>>)]) {
+        self.shared.with(|book| {
+            for (row, _) in batch {
+                book.release(row);
+            }
+        });
+        self.shared.changed.notify_one();
+    }
+
+    /// Nothing of it is live any more.
+    fn forget_emptied(&mut self, generation: u32, now: Now) -> bool {
+        if !self.store.generations().contains(&generation) {
+            return true;
+        }
+        if !self.write_books(now) {
+            return false;
+        }
+        let is_gone = !self.store.generations().contains(&generation);
+        if !is_gone {
+            self.pause(now);
+        }
+        is_gone
+    }
+
+    fn read_batch(
+        &mut self,
+        rows: Vec<Row>,
+        now: Now,
+    ) -> Result<Vec<(Row, Vec<Arc<Record>>)>, StoreError> {
+        let mut batch: Vec<(Row, Vec<Arc<Record>>)> =
+            rows.into_iter().map(|row| (row, Vec::new())).collect();
+        for at in 0..batch.len() {
+            for place in batch[at].0.places.clone() {
+                let mut read = self.store.read(place);
+                if let Err(error) = &read
+                    && error.is_disk_full()
+                    && self.release_reserve(now)
+                {
+                    read = self.store.read(place);
+                }
+                match read {
+                    Ok(group) => batch[at].1.extend(group),
+                    Err(error) if error.is_damage() => self.give_up_damaged(place, &error, now),
+                    Err(error) => {
+                        self.release(&batch);
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    fn give_up_damaged(&mut self, place: Place, error: &StoreError, now: Now) {
+        let lost = self.give_up(place, now);
+        tracing::error!("outbox: {}; {lost} records are lost", words(error));
+    }
+}
