@@ -324,9 +324,6 @@ fn guarantees(config: &Config, flows: &[Arc<Graph>]) -> Vec<String> {
         crate::outbox::WhenFull::Thin => {
             "old readings are merged to coarser ones, and what cannot be merged is dropped"
         }
-        crate::outbox::WhenFull::Block => {
-            "sources that can wait are held up, and new records of others are dropped"
-        }
     };
     let settings = config.outbox_settings();
     let (disk, memory) = (

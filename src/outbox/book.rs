@@ -22,8 +22,8 @@ use super::record::{Draft, Key, Lane, Record, RecordId};
 use super::store::FoundGroup;
 use crate::message::Timestamp;
 use crate::runtime::clock::Now;
-pub(super) use lane::expires_at;
 use lane::{Absorbed, Group, Loaded, Pending, Queue};
+pub(super) use lane::{bytes_of, expires_at};
 use room::Moved;
 
 /// Memory for records that are read from disk before they are asked for. In tests there is less of it, so that the short lives
@@ -49,8 +49,6 @@ pub enum WhenFull {
     DropNewest,
     /// Old numbers and results of windows are merged to coarser ones; what cannot be merged goes as with `drop-oldest`.
     Thin,
-    /// As `drop-newest`, but sources that can wait are held up first.
-    Block,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +164,7 @@ impl Book {
             generation: place.generation,
             last,
             live,
+            bytes: found.bytes,
             loaded: None,
             expires_at: found.expires_at,
             is_shown: false,
@@ -426,10 +425,7 @@ impl Book {
             }
             let group = Group::new(generation, &records, live, false);
             self.insert_group(place, group);
-            let bytes = records
-                .iter()
-                .map(|record| size_of(&record.draft))
-                .sum::<usize>();
+            let bytes = bytes_of(&records);
             if self.loaded_bytes + bytes <= READ_AHEAD_BYTES {
                 self.load(place, records);
             }
@@ -564,7 +560,7 @@ impl Book {
         let Some(group) = self.lanes[lane.index()].groups.get_mut(&first) else {
             return;
         };
-        let bytes = records.iter().map(|record| size_of(&record.draft)).sum();
+        let bytes = bytes_of(&records);
         self.loads += 1;
         let turn = self.loads;
         let loaded = Loaded {

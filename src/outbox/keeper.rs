@@ -11,7 +11,6 @@ mod room;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +40,6 @@ pub(super) struct Shared {
     work: Condvar,
     /// One permit for one reader: there may be more to peek at.
     pub(super) changed: Notify,
-    is_full: AtomicBool,
 }
 
 struct State {
@@ -69,7 +67,6 @@ impl Shared {
             }),
             work: Condvar::new(),
             changed: Notify::new(),
-            is_full: AtomicBool::new(false),
         }
     }
 
@@ -101,15 +98,6 @@ impl Shared {
     #[cfg(test)]
     pub(super) fn take_poke(&self) -> bool {
         std::mem::take(&mut self.state().is_poked)
-    }
-
-    /// Whether the last records found no room on disk, and something had to go.
-    pub(super) fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
-    }
-
-    fn set_full(&self, is_full: bool) {
-        self.is_full.store(is_full, Ordering::Relaxed);
     }
 
     pub(super) fn stop(&self, stop: Stop) {
@@ -373,14 +361,8 @@ impl<S: Store> Keeper<S> {
         let generations = self.store.generations();
         let commit = self.shared.with(|book| book.begin(generations));
         if commit.groups.is_empty() || self.has_room(&commit) {
-            let has_records = !commit.groups.is_empty();
-            let is_well = self.write(commit, now);
-            if has_records && is_well {
-                self.shared.set_full(false);
-            }
-            return is_well;
+            return self.write(commit, now);
         }
-        self.shared.set_full(true);
         self.shared.with(|book| book.put_off(commit));
         if let Some(is_well) = self.make_room(now) {
             return is_well;
@@ -388,7 +370,7 @@ impl<S: Store> Keeper<S> {
         let generations = self.store.generations();
         let commit = self.shared.with(|book| book.begin(generations));
         match self.when_full {
-            WhenFull::DropNewest | WhenFull::Block => {
+            WhenFull::DropNewest => {
                 self.shared.with(|book| book.refuse(commit));
                 true
             }
@@ -881,6 +863,7 @@ mod tests {
                         first,
                     },
                     runs: vec![(seq, seq)],
+                    bytes: 0,
                     expires_at: None,
                     covers: Vec::new(),
                 });
@@ -929,6 +912,7 @@ mod tests {
                     first,
                 },
                 runs: vec![(1, 3)],
+                bytes: 0,
                 expires_at: None,
                 covers: Vec::new(),
             });

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::book::{Commit, Place, expires_at};
+use super::book::{Commit, Place, bytes_of, expires_at};
 use super::group::{DecodeError, Snapshot};
 use super::record::{Record, RecordId};
 use crate::message::Timestamp;
@@ -104,6 +104,8 @@ pub(super) struct FoundGroup {
     pub(super) place: Place,
     /// The seqs in it, as ranges.
     pub(super) runs: Vec<(u64, u64)>,
+    /// What its records take.
+    pub(super) bytes: usize,
     /// When the last of its records expires; none if one never does.
     pub(super) expires_at: Option<Timestamp>,
     /// The seqs that merged records in it stand for, as ranges that may overlap.
@@ -125,6 +127,7 @@ impl FoundGroup {
                 first: first.id,
             },
             runs: runs(records),
+            bytes: bytes_of(records),
             expires_at: expires_at(records),
             covers: covers.collect(),
         })

@@ -167,7 +167,6 @@ impl Plan {
                     WhenFull::DropNewest,
                     WhenFull::Thin,
                     WhenFull::Thin,
-                    WhenFull::Block,
                 ]),
             },
             generation_size: max_size / random.between(4, 8),

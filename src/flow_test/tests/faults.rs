@@ -213,6 +213,50 @@ fn a_full_outbox_drops_by_its_policy() {
 }
 
 #[test]
+fn a_full_outbox_drops_readings_before_alarms() {
+    let flow = "[nodes.come]\ntype = 'link in'\nlink = 'x'\n\
+                [nodes.report]\ntype = 'uplink'\nfrom = 'come'\ntopic = 't'\n\
+                [nodes.bell]\ntype = 'link in'\nlink = 'y'\n\
+                [nodes.alarm]\ntype = 'uplink'\nfrom = 'bell'\ntopic = 'a'\npriority = 'high'";
+    check_with(
+        flow,
+        "outbox = { max_size = '8MiB' }",
+        &[
+            "{ from = '1s', to = '600s', every = '1s', feed.come = { value = \"({ n, filler: 'x'.repeat(20000) })\" } }",
+            "{ from = '1s', to = '600s', every = '20s', feed.bell = { value = '({ n })' } }",
+            "{ at = '0s', uplink = 'down' }",
+            "{ at = '610s', outbox.dropped_overflow_disk = { min = 300 } }",
+            "{ at = '611s', uplink = 'up' }",
+            "{ at = '611s', expect.alarm = { count = 30 } }",
+            "{ at = '611s', expect.report = { payload.n = 599 } }",
+            "{ at = '611s', expect.report = { payload.n = 0, none = true } }",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn a_full_outbox_may_merge_old_readings() {
+    let flow = "[nodes.come]\ntype = 'link in'\nlink = 'x'\n\
+                [nodes.report]\ntype = 'uplink'\nfrom = 'come'\ntopic = 't'";
+    check_with(
+        flow,
+        "outbox = { max_size = '8MiB', when_full = 'thin' }",
+        &[
+            "{ from = '10ms', to = '200s', every = '10ms', feed.come = { value = 'n' } }",
+            "{ at = '0s', uplink = 'down' }",
+            "{ at = '210s', outbox = { dropped_overflow_disk = 0, dropped_overflow_memory = 0 } }",
+            "{ at = '210s', outbox.dropped_thinned = { min = 1000 } }",
+            "{ at = '211s', uplink = 'up' }",
+            // The first and the last reading are still in something.
+            "{ at = '211s', expect.report = { payload.min = 0 } }",
+            "{ at = '211s', expect.report = { payload = 19999 } }",
+        ],
+        &[],
+    );
+}
+
+#[test]
 fn live_time_follows_the_clock_ahead_and_never_back() {
     let flow = "[nodes.come]\ntype = 'link in'\nlink = 'x'\n\
                 [nodes.look]\ntype = 'function'\nfrom = 'come'\ncode = 'return { payload: msg.time }'\n\

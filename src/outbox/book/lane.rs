@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::Timestamp;
+use crate::outbox::group::size_of;
 use crate::outbox::record::{Record, RecordId};
 use crate::outbox::settled::Settled;
 
@@ -24,6 +25,8 @@ pub(super) struct Group {
     pub(super) last: u64,
     /// How many of its records are not settled. A group without any is forgotten.
     pub(super) live: u64,
+    /// What all of its records take, settled ones included.
+    pub(super) bytes: usize,
     pub(super) loaded: Option<Loaded>,
     /// When the last of its records expires; none if one never does.
     pub(super) expires_at: Option<Timestamp>,
@@ -46,6 +49,7 @@ impl Group {
             generation,
             last: records.last().map_or(0, |record| record.id.seq),
             live,
+            bytes: bytes_of(records),
             loaded: None,
             expires_at: expires_at(records),
             is_shown,
@@ -53,6 +57,11 @@ impl Group {
             is_tried: false,
         }
     }
+}
+
+/// What records take in a group, about.
+pub(in crate::outbox) fn bytes_of(records: &[Arc<Record>]) -> usize {
+    records.iter().map(|record| size_of(&record.draft)).sum()
 }
 
 /// When the last of these expires; none if one never does.

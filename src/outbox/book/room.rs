@@ -69,14 +69,14 @@ impl Book {
         expired.into_iter().map(drop).sum()
     }
 
-    /// The generation, not the one that is written to, that holds the fewest groups, and how many those are.
+    /// The generation, not the one that is written to, whose groups take the least, and how many bytes that is.
     pub(in crate::outbox) fn emptiest(&self, writer: Option<u32>) -> Option<(u32, usize)> {
-        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
-        for (place, _) in self.groups() {
-            *counts.entry(place.generation).or_default() += 1;
+        let mut bytes: BTreeMap<u32, usize> = BTreeMap::new();
+        for (place, group) in self.groups() {
+            *bytes.entry(place.generation).or_default() += group.bytes;
         }
-        let others = counts.into_iter().filter(|(it, _)| Some(*it) != writer);
-        others.min_by_key(|(_, count)| *count)
+        let others = bytes.into_iter().filter(|(it, _)| Some(*it) != writer);
+        others.min_by_key(|(_, bytes)| *bytes)
     }
 
     /// Whether not all that is stored is of one priority.

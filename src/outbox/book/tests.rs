@@ -46,6 +46,7 @@ fn found(generation: u32, first: u64, last: u64) -> FoundGroup {
             first: id(first),
         },
         runs: vec![(first, last)],
+        bytes: 0,
         expires_at: None,
         covers: Vec::new(),
     }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::{
     GROWTH, GROWTH_PER_COMMIT, Keeper, Now, Place, Reason, Store, StoreError, WhenFull, words,
 };
+use crate::outbox::book::bytes_of;
 use crate::outbox::book::room::{Row, Victim};
-use crate::outbox::group::{GROUP_BYTES, size_of};
+use crate::outbox::group::GROUP_BYTES;
 use crate::outbox::record::Record;
 use crate::outbox::thin::thin;
 
@@ -33,13 +34,10 @@ struct Merging {
 
 impl Merging {
     fn merge(&mut self, records: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
-        let bytes = |records: &[Arc<Record>]| -> usize {
-            records.iter().map(|record| size_of(&record.draft)).sum()
-        };
         let before = records.len();
-        self.bytes_before += bytes(&records);
+        self.bytes_before += bytes_of(&records);
         let merged = thin(records);
-        self.bytes_after += bytes(&merged);
+        self.bytes_after += bytes_of(&merged);
         self.absorbed += (before - merged.len()) as u64;
         merged
     }
@@ -73,7 +71,7 @@ impl<S: Store> Keeper<S> {
             return Some(self.empty(generation, false, now));
         }
         match self.when_full {
-            WhenFull::DropNewest | WhenFull::Block => None,
+            WhenFull::DropNewest => None,
             WhenFull::DropOldest => self.drop_least(writer, now),
             WhenFull::Thin => {
                 let next = self.shared.with(|book| book.to_thin(writer));
@@ -87,8 +85,8 @@ impl<S: Store> Keeper<S> {
 
     /// A generation of which so little is left that carrying it over takes less than half of the room that it takes.
     fn mostly_settled(&self, writer: Option<u32>) -> Option<u32> {
-        let (generation, groups) = self.shared.with(|book| book.emptiest(writer))?;
-        let cost = COMMIT_BYTES + (groups * GROUP_BYTES) as u64 * GROWTH;
+        let (generation, bytes) = self.shared.with(|book| book.emptiest(writer))?;
+        let cost = COMMIT_BYTES + bytes as u64 * GROWTH;
         (self.store.bytes_of(generation) > 2 * cost).then_some(generation)
     }
 
