@@ -105,11 +105,17 @@ async fn a_renewed_certificate_comes_into_use_and_no_record_comes_twice() {
     assert_eq!((counts.connects, counts.resent), (2, 0));
     let after = it.outage();
     soon(it.uplink.stop()).await;
+    // The goodbye is on its way when the uplink is gone.
+    let both_ended = async {
+        while it.broker.seen.lock().unwrap().disconnects < 2 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(both_ended).await;
     let seen = it.broker.seen.lock().unwrap();
     let came: Vec<u64> = seen.received.iter().map(|publish| publish.id.seq).collect();
     assert_eq!(came, (1..=RECORDS).collect::<Vec<u64>>());
     assert_eq!(seen.client_ids.len(), 2, "the trial sends no CONNECT");
-    assert_eq!(seen.disconnects, 2, "both connections end in order");
     assert_eq!(before, after, "the swap is no outage");
 }
 
