@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::pem::{Role, read_any_revocation_lists, read_certificates};
 use super::reason::Date;
+use super::status::Status;
 use super::tls::{Ca, Files};
 use crate::certs;
 
@@ -35,6 +37,19 @@ pub struct Expiry {
     /// Whose certificate or list it is.
     pub name: String,
     pub until: Date,
+    pub standing: Standing,
+}
+
+/// Whether the connection that stands was made with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no connection, or none to compare with, or it is the one in use and in the file.
+    #[default]
+    Plain,
+    /// In use, and no longer in the file.
+    InUse,
+    /// In the file, and not in use yet.
+    NotYet,
 }
 
 impl Expiry {
@@ -61,15 +76,29 @@ impl Expiry {
             ),
             Role::Cert | Role::Key => (
                 WARN_DAYS,
-                "put a new certificate and its key there; they are taken up without a restart",
+                match self.standing {
+                    Standing::Plain => {
+                        "put a new certificate and its key there; they are taken up without a restart"
+                    }
+                    Standing::InUse => {
+                        "what is in the file now could not be taken up yet; the log says why"
+                    }
+                    Standing::NotYet => {
+                        "it is not in use yet, and ends soon already: was the right file put there?"
+                    }
+                },
             ),
         };
         (!self.has_ended(now) && days < limit).then(|| {
             let Expiry {
                 role, path, name, ..
             } = self;
+            let which = match self.standing {
+                Standing::InUse => " in use, once from",
+                Standing::Plain | Standing::NotYet => "",
+            };
             format!(
-                "{role} {} (`{name}`) ends at {}, in {days} day{}: {remedy}",
+                "{role}{which} {} (`{name}`) ends at {}, in {days} day{}: {remedy}",
                 path.display(),
                 self.until,
                 if days == 1 { "" } else { "s" }
@@ -93,6 +122,7 @@ pub fn expiries(files: &Files) -> Vec<Expiry> {
                 path: path.to_owned(),
                 name: list.issuer,
                 until: Date(list.next_update?.as_nanos().div_euclid(1_000_000_000)),
+                standing: Standing::Plain,
             })
         })
     });
@@ -110,15 +140,40 @@ fn certificates(role: Role, path: &Path) -> Vec<Expiry> {
     let certificates = read_certificates(role, path).unwrap_or_default();
     let described = certificates
         .iter()
-        .filter_map(|der| certs::describe_der(der).ok());
-    described
-        .map(|certificate| Expiry {
-            role,
-            path: path.to_owned(),
-            until: Date(certificate.not_after.as_nanos().div_euclid(1_000_000_000)),
-            name: certificate.common_name.unwrap_or(certificate.subject),
-        })
-        .collect()
+        .filter_map(|der| described(role, path, der));
+    described.collect()
+}
+
+fn described(role: Role, path: &Path, der: &[u8]) -> Option<Expiry> {
+    let certificate = certs::describe_der(der).ok()?;
+    Some(Expiry {
+        role,
+        path: path.to_owned(),
+        until: Date(certificate.not_after.as_nanos().div_euclid(1_000_000_000)),
+        name: certificate.common_name.unwrap_or(certificate.subject),
+        standing: Standing::Plain,
+    })
+}
+
+/// When this certificate of the device's own ends.
+pub(super) fn of_own(files: &Files, der: &[u8]) -> Option<Expiry> {
+    described(Role::Cert, &files.cert, der)
+}
+
+/// Puts the certificate in use beside what the files hold, where the two differ.
+fn beside_in_use(mut found: Vec<Expiry>, in_use: Option<&Expiry>) -> Vec<Expiry> {
+    let Some(in_use) = in_use else { return found };
+    // The device's own comes first in its file, which comes first.
+    let in_file = found.first_mut().filter(|first| first.role == Role::Cert);
+    match in_file {
+        Some(own) if own == in_use => return found,
+        Some(own) => own.standing = Standing::NotYet,
+        None => {}
+    }
+    let mut in_use = in_use.clone();
+    in_use.standing = Standing::InUse;
+    found.insert(0, in_use);
+    found
 }
 
 /// Remembers what was said, so that each warning comes once a day.
@@ -148,13 +203,22 @@ impl Reminder {
 }
 
 /// Looks at the files from time to time and writes the warnings that are due into the log, until it is dropped.
-pub(super) async fn watch(files: Files, now: impl Fn() -> UnixTime) -> Infallible {
+pub(super) async fn watch(
+    files: Files,
+    status: watch::Receiver<Status>,
+    now: impl Fn() -> UnixTime,
+) -> Infallible {
     let mut reminder = Reminder::default();
     loop {
         let read = files.clone();
         // A read that panics or is cancelled has nothing to say; the next one may have.
         let found = spawn_blocking(move || expiries(&read)).await;
-        for warning in reminder.due(found.unwrap_or_default(), now()) {
+        let found = {
+            let status = status.borrow();
+            let in_use = status.certificate.as_ref().filter(|_| status.is_up());
+            beside_in_use(found.unwrap_or_default(), in_use)
+        };
+        for warning in reminder.due(found, now()) {
             tracing::warn!("{warning}");
         }
         sleep(LOOK).await;

@@ -16,6 +16,7 @@ fn expiry(role: Role) -> Expiry {
         path: "tls/file.pem".into(),
         name: "press-7".to_owned(),
         until: Date(END),
+        standing: Standing::Plain,
     }
 }
 
@@ -98,4 +99,55 @@ fn each_warning_comes_once_a_day_and_at_once_for_new_files() {
     assert_eq!(said(19 * DAY - 1, END + 60), 1, "another certificate");
     assert_eq!(said(19 * DAY - 2, END + 365 * DAY), 0, "a renewed one");
     assert_eq!(said(19 * DAY - 3, END), 1, "and the old one again");
+}
+
+#[test]
+fn a_certificate_in_use_and_a_newer_one_in_the_file_are_told_apart() {
+    let own = expiry(Role::Cert);
+    let newer = Expiry {
+        until: Date(END + DAY),
+        ..own.clone()
+    };
+    let ca = expiry(Role::Ca);
+    let standings = |in_file: &[&Expiry], in_use: Option<&Expiry>| -> Vec<(Role, Standing)> {
+        let found = in_file.iter().map(|expiry| (*expiry).clone()).collect();
+        let all = beside_in_use(found, in_use);
+        all.iter()
+            .map(|expiry| (expiry.role, expiry.standing))
+            .collect()
+    };
+    let plain = [(Role::Cert, Standing::Plain), (Role::Ca, Standing::Plain)];
+    assert_eq!(standings(&[&own, &ca], None), plain);
+    assert_eq!(standings(&[&own, &ca], Some(&own)), plain);
+    assert_eq!(
+        standings(&[&newer, &ca], Some(&own)),
+        [
+            (Role::Cert, Standing::InUse),
+            (Role::Cert, Standing::NotYet),
+            (Role::Ca, Standing::Plain)
+        ]
+    );
+    // The file is gone.
+    assert_eq!(
+        standings(&[&ca], Some(&own)),
+        [(Role::Cert, Standing::InUse), (Role::Ca, Standing::Plain)]
+    );
+
+    let said = |standing| {
+        let expiry = Expiry {
+            standing,
+            ..own.clone()
+        };
+        expiry.warning(before_end(DAY)).unwrap()
+    };
+    assert_eq!(
+        said(Standing::InUse),
+        "the certificate in use, once from tls/file.pem (`press-7`) ends at 2100-01-01T00:00:00Z, in 1 day: what is in the \
+         file now could not be taken up yet; the log says why"
+    );
+    assert_eq!(
+        said(Standing::NotYet),
+        "the certificate tls/file.pem (`press-7`) ends at 2100-01-01T00:00:00Z, in 1 day: it is not in use yet, and ends \
+         soon already: was the right file put there?"
+    );
 }

@@ -7,6 +7,7 @@
 //! - [`wire`]: a record as a PUBLISH packet
 //! - `session`: the pure state machine that pairs packets, records and acknowledgements
 //! - `courier`: what goes from the backlog to a client, and back, once a connection stands; pure, too
+//! - `renewal`: new certificate files, tried beside the connection that stands
 //! - `mqtt`: the one task that moves bytes; the only file that names the MQTT library
 //! - [`reason`] and [`status`]: what went wrong, in words, and how much went through
 //!
@@ -21,6 +22,7 @@ mod mqtt;
 mod pem;
 pub mod profile;
 pub mod reason;
+mod renewal;
 mod session;
 pub mod status;
 mod timing;
@@ -150,7 +152,7 @@ impl Uplink {
     ) -> Uplink {
         let (reporter, status) = status::Reporter::new(clock.clone());
         let (stop, stopped) = oneshot::channel();
-        let expiry = expiry::watch(settings.files.clone(), UnixTime::now);
+        let expiry = expiry::watch(settings.files.clone(), status.clone(), UnixTime::now);
         let worker = mqtt::Worker::new(settings, timing, backlog, clock, reporter);
         let task = async move {
             tokio::select! {

@@ -20,15 +20,16 @@ use rumqttc::{
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 use super::courier::{Client, Courier};
 use super::explain::{Context, explain};
 use super::reason::{Failure, Refusal};
+use super::renewal::{self, Loaded, Renewal};
 use super::status::Reporter;
 use super::timing::{ACK_KEEP_ALIVES, Backoff, Stalled, Timing};
-use super::tls::{self, Stamps};
+use super::tls::Stamps;
 use super::wire::{self, Packet};
 use super::{Address, Backlog, Settings};
 use crate::runtime::clock::Clock;
@@ -112,21 +113,33 @@ impl<B: Backlog> Worker<B> {
 
     /// Runs until `stop` is sent or dropped.
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        // Files that a trial has shown to work.
+        let mut tried = None;
         loop {
             let stamps = self.settings.files.stamps();
             let mut up_at = None;
             let ended = tokio::select! {
-                connected = self.connect() => match connected {
-                    Ok(()) => {
+                connected = self.connect(tried.take()) => match connected {
+                    Ok(in_use) => {
                         up_at = Some(self.clock.now().mono);
                         self.say_up();
-                        self.exchange(&mut stop).await
+                        self.exchange(&mut stop, in_use).await
                     }
                     Err(failure) => Ended::Failed(failure),
                 },
                 _ = &mut stop => Ended::Stopped,
             };
-            let Ended::Failed(failure) = ended else { break };
+            let failure = match ended {
+                Ended::Stopped => break,
+                Ended::Renewed(loaded) => {
+                    tracing::info!("the uplink connects anew, with the new certificate files");
+                    self.say_goodbye().await;
+                    self.reset();
+                    tried = Some(*loaded);
+                    continue;
+                }
+                Ended::Failed(failure) => failure,
+            };
             self.reset();
             if up_at
                 .is_some_and(|at| self.clock.now().mono.saturating_sub(at) >= self.timing.stable)
@@ -149,12 +162,17 @@ impl<B: Backlog> Worker<B> {
         tracing::info!("uplink stopped");
     }
 
-    /// Reads the certificates and connects. Dropping this gives the attempt up; nothing has been handed over then.
-    async fn connect(&mut self) -> Result<(), Failure> {
-        let files = self.settings.files.clone();
-        let config = spawn_blocking(move || tls::load(&files, judged_at()))
-            .await
-            .map_err(|error| Failure::Protocol(error.to_string()))??;
+    /// Reads the certificates, unless they come from a trial, and connects; gives what tells these files from newer ones.
+    /// Dropping this gives the attempt up; nothing has been handed over then.
+    async fn connect(&mut self, tried: Option<Loaded>) -> Result<Stamps, Failure> {
+        let Loaded {
+            config,
+            certificate,
+            stamps,
+        } = match tried {
+            Some(loaded) => loaded,
+            None => renewal::read(&self.settings, judged_at()).await?,
+        };
         let transport = Transport::tls_with_config(TlsConfiguration::from(config));
         let mut options = options(&self.settings, self.address());
         options.set_transport(transport);
@@ -162,12 +180,15 @@ impl<B: Backlog> Worker<B> {
         // The first poll of a connection makes it, and gives its CONNACK.
         self.eventloop.poll().await.map_err(failure)?;
         self.courier.connected(self.backlog.last());
-        Ok(())
+        self.courier.reporter().certificate(certificate);
+        Ok(stamps)
     }
 
     /// Keeps records and acknowledgements moving until the connection fails; after `stop`, until all that was handed
-    /// over is acknowledged or the farewell is over.
-    async fn exchange(&mut self, stop: &mut oneshot::Receiver<()>) -> Ended {
+    /// over is acknowledged or the farewell is over; and in the same way when there are new certificate files that work.
+    async fn exchange(&mut self, stop: &mut oneshot::Receiver<()>, in_use: Stamps) -> Ended {
+        let mut renewal = JoinSet::new();
+        renewal.spawn(self.renewal().newer_files(in_use));
         let Worker {
             eventloop,
             client,
@@ -182,17 +203,19 @@ impl<B: Backlog> Worker<B> {
         let mut stalled = Stalled::default();
         let mut stall_check = interval(keep_alive(settings));
         stall_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut farewell = None;
+        let mut leaving: Option<Leaving> = None;
         // Whether a peek may give more.
         let mut more = true;
-        loop {
-            if farewell.is_some() && courier.outstanding() == 0 {
-                return Ended::Stopped;
+        'leave: loop {
+            if courier.outstanding() == 0
+                && let Some(leaving) = leaving
+            {
+                return leaving.ended();
             }
             let polled = {
                 let mut poll = pin!(eventloop.poll());
                 loop {
-                    if more && farewell.is_none() {
+                    if more && leaving.is_none() {
                         match courier.hand_over(clock.now().mono, backlog, client) {
                             Ok(found) => more = found,
                             Err(failure) => return Ended::Failed(failure),
@@ -205,31 +228,39 @@ impl<B: Backlog> Worker<B> {
                             changed.set(backlog.changed());
                         }
                         () = until(courier.resumes_at(), clock), if !more => more = true,
-                        () = ready(()), if more && farewell.is_none() && courier.room() > 0 => {}
-                        // The farewell has a time-out of its own, and `stop` must not be awaited a second time.
-                        _ = stall_check.tick(), if farewell.is_none() => {
+                        () = ready(()), if more && leaving.is_none() && courier.room() > 0 => {}
+                        // Leaving has a time-out of its own.
+                        _ = stall_check.tick(), if leaving.is_none() => {
                             if stalled.for_too_long(courier.oldest()) {
                                 return Ended::Failed(Failure::NotAcknowledged);
                             }
                             more = true;
                         }
-                        _ = &mut *stop, if farewell.is_none() => {
+                        // It must not be awaited a second time.
+                        _ = &mut *stop, if !is_stopping(&leaving) => {
                             if courier.outstanding() == 0 {
                                 return Ended::Stopped;
                             }
-                            farewell = Some(Box::pin(sleep(timing.farewell)));
+                            leaving = Some(Leaving::new(None, timing.farewell));
                         }
-                        () = end_of(&mut farewell) => return Ended::Stopped,
+                        Some(Ok(loaded)) = renewal.join_next(), if leaving.is_none() => {
+                            if courier.outstanding() == 0 {
+                                return Ended::Renewed(Box::new(loaded));
+                            }
+                            leaving = Some(Leaving::new(Some(loaded), timing.drain));
+                        }
+                        () = end_of(&mut leaving) => break 'leave,
                     }
                 }
             };
             let taken = take(polled, &mut eventloop.state, courier, backlog);
             match taken {
                 Ok(()) => {}
-                Err(_) if farewell.is_some() => return Ended::Stopped,
+                Err(_) if is_stopping(&leaving) => return Ended::Stopped,
                 Err(failure) => return Ended::Failed(failure),
             }
         }
+        leaving.map_or(Ended::Stopped, Leaving::ended)
     }
 
     /// Says DISCONNECT to the broker, if a connection stands.
@@ -283,6 +314,16 @@ impl<B: Backlog> Worker<B> {
                     }
                 }
             }
+        }
+    }
+
+    /// What looks for newer certificate files beside the connection that stands.
+    fn renewal(&self) -> Renewal {
+        Renewal {
+            settings: self.settings.clone(),
+            address: self.address().clone(),
+            timing: self.timing.clone(),
+            reporter: self.courier.reporter().clone(),
         }
     }
 
@@ -360,12 +401,40 @@ fn take(
 enum Ended {
     Stopped,
     Failed(Failure),
+    /// To be made anew at once with these files, which work.
+    Renewed(Box<Loaded>),
 }
 
-/// Waits for the timer; for ever without one.
-async fn end_of(timer: &mut Option<Pin<Box<Sleep>>>) {
-    match timer {
-        Some(timer) => timer.as_mut().await,
+/// A connection that is to end, and still waits for acknowledgements.
+struct Leaving {
+    /// What the next connection is made with; none when there is to be no other.
+    next: Option<Box<Loaded>>,
+    limit: Pin<Box<Sleep>>,
+}
+
+impl Leaving {
+    fn new(next: Option<Loaded>, limit: Duration) -> Leaving {
+        Leaving {
+            next: next.map(Box::new),
+            limit: Box::pin(sleep(limit)),
+        }
+    }
+
+    fn ended(self) -> Ended {
+        self.next.map_or(Ended::Stopped, Ended::Renewed)
+    }
+}
+
+fn is_stopping(leaving: &Option<Leaving>) -> bool {
+    leaving
+        .as_ref()
+        .is_some_and(|leaving| leaving.next.is_none())
+}
+
+/// Waits until no more time is left; for ever if the connection is not to end.
+async fn end_of(leaving: &mut Option<Leaving>) {
+    match leaving {
+        Some(leaving) => leaving.limit.as_mut().await,
         None => pending().await,
     }
 }
@@ -392,7 +461,7 @@ fn keep_alive(settings: &Settings) -> Duration {
 }
 
 /// The time by which rustls judges certificates, and so do we.
-fn judged_at() -> UnixTime {
+pub(super) fn judged_at() -> UnixTime {
     let unset = UnixTime::since_unix_epoch(Duration::ZERO);
     DefaultTimeProvider.current_time().unwrap_or(unset)
 }
@@ -429,7 +498,7 @@ fn failure(error: ConnectionError) -> Failure {
 }
 
 /// What TLS has to say comes wrapped in an I/O error.
-fn io_failure(error: io::Error) -> Failure {
+pub(super) fn io_failure(error: io::Error) -> Failure {
     let tls = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());

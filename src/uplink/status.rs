@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::expiry::Expiry;
 use super::reason::Reason;
 use crate::runtime::clock::{Clock, Now};
 
@@ -31,6 +32,10 @@ pub struct Status {
     pub link: LinkState,
     /// Since when the link has been up, or not up.
     pub since: Now,
+    /// The device's certificate that the link is up with, or last was.
+    pub certificate: Option<Expiry>,
+    /// Why newer certificate files are not used yet, while the link stands with those from before.
+    pub newer_files: Option<Reason>,
     /// How long the link was not up, in all, before `since`.
     outage_before: Duration,
     counters: Arc<Counters>,
@@ -95,7 +100,8 @@ impl Status {
     }
 }
 
-/// The side that writes: the uplink's own task.
+/// The side that writes: the uplink's own tasks.
+#[derive(Clone)]
 pub(super) struct Reporter {
     status: watch::Sender<Status>,
     counters: Arc<Counters>,
@@ -108,6 +114,8 @@ impl Reporter {
         let (status, receiver) = watch::channel(Status {
             link: LinkState::Connecting,
             since: clock.now(),
+            certificate: None,
+            newer_files: None,
             outage_before: Duration::ZERO,
             counters: Arc::clone(&counters),
         });
@@ -137,12 +145,33 @@ impl Reporter {
         add(&self.counters.dead_lettered, 1);
     }
 
-    /// The link has come up; says how long it was not.
+    /// The connection that has just come to stand is with this certificate.
+    pub(super) fn certificate(&self, certificate: Option<Expiry>) {
+        self.status.send_modify(|status| {
+            status.certificate = certificate;
+            status.newer_files = None;
+        });
+    }
+
+    /// Newer certificate files are not used, for this reason; or there are none, or none that were tried.
+    pub(super) fn newer_files(&self, reason: Option<Reason>) {
+        self.status.send_if_modified(|status| {
+            let news = status.newer_files != reason;
+            status.newer_files = reason;
+            news
+        });
+    }
+
+    /// The link has come up; says how long it was not. A connection that follows another at once, with new certificates, is
+    /// no outage.
     pub(super) fn up(&self) -> Duration {
         add(&self.counters.connects, 1);
         let now = self.clock.now();
         let mut outage = Duration::ZERO;
         self.status.send_modify(|status| {
+            if status.link == LinkState::Up {
+                return;
+            }
             outage = now.mono.saturating_sub(status.since.mono);
             status.outage_before += outage;
             status.link = LinkState::Up;
@@ -165,6 +194,7 @@ impl Reporter {
                 LinkState::Up => status.since = self.clock.now(),
                 LinkState::Connecting => {}
             }
+            status.newer_files = None;
             status.link = LinkState::Down {
                 reason: reason.clone(),
             };

@@ -94,6 +94,7 @@ pub(super) fn start_with_farewell(
         backoff_max: Duration::from_millis(20),
         look: Duration::from_millis(20),
         farewell,
+        trial_silence: Duration::from_millis(200),
         ..Timing::default()
     };
     Uplink::start_with(settings, backlog.clone(), Clock::start(), timing)

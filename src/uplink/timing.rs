@@ -17,10 +17,14 @@ pub(super) struct Timing {
     pub(super) backoff_max: Duration,
     /// A connection that lasted this long was a good one: the back-off starts over.
     pub(super) stable: Duration,
-    /// How often the certificate files are looked at while the link is down.
+    /// How often the certificate files are looked at.
     pub(super) look: Duration,
     /// How long a stop waits for acknowledgements.
     pub(super) farewell: Duration,
+    /// How long a broker has, after the handshake of a trial, to refuse our certificate.
+    pub(super) trial_silence: Duration,
+    /// How long a connection that is to be made anew, with new certificates, waits for acknowledgements.
+    pub(super) drain: Duration,
 }
 
 impl Default for Timing {
@@ -32,6 +36,8 @@ impl Default for Timing {
             stable: Duration::from_secs(5),
             look: Duration::from_secs(2),
             farewell: Duration::from_secs(1),
+            trial_silence: Duration::from_secs(3),
+            drain: Duration::from_secs(5),
         }
     }
 }

@@ -138,11 +138,20 @@ impl TlsVersion {
 
 /// Reads and checks the files. `now` is the time by which the device's own certificate is judged.
 pub fn load(files: &Files, now: UnixTime) -> Result<ClientConfig, LoadError> {
+    load_own(files, now).map(|(config, _)| config)
+}
+
+/// The same, and the device's certificate that is in it.
+pub(super) fn load_own(
+    files: &Files,
+    now: UnixTime,
+) -> Result<(ClientConfig, CertificateDer<'static>), LoadError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = verifier(files, now, &provider)?;
     let chain = read_certificates(Role::Cert, &files.cert)?;
     let key = read_key(&files.key)?;
     check_validity(&chain[0], &files.cert, now)?;
+    let own = chain[0].clone();
     let certified = certified_key(files, chain, key, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(files.options.min_version.and_later())
@@ -158,7 +167,7 @@ pub fn load(files: &Files, now: UnixTime) -> Result<ClientConfig, LoadError> {
     config.alpn_protocols = protocols.map(|name| name.as_bytes().to_vec()).collect();
     // A resumed session skips the check of the certificates, in both directions.
     config.resumption = Resumption::disabled();
-    Ok(config)
+    Ok((config, own))
 }
 
 /// What judges the broker's certificate: the authorities, and their revocation lists where some are given. Then the whole chain

@@ -251,6 +251,50 @@ fn renew(plant: &Plant) {
     good.write(&plant.tls(), Overwrite::Force).unwrap();
 }
 
+/// A bad certificate first, which leaves the connection alone, then a good one, with which it is made anew: every record comes
+/// once.
+#[test]
+#[ignore = "needs mosquitto: scripts/test.sh runs it"]
+fn a_renewed_certificate_is_taken_up_and_every_record_comes_once() {
+    let plant = Plant::ticking();
+    let mosquitto = Mosquitto::of(&plant);
+    let _broker = mosquitto.start();
+    let subscriber = Subscriber::at(mosquitto.address, &plant);
+    let cable = Cable::lay(plant.address);
+    cable.lead_to(mosquitto.address);
+    let mut device = plant.run();
+    device.says(&["uplink up"]);
+
+    let foreign = foreign_ca().issue_device(DEVICE, valid()).unwrap();
+    foreign.write(&plant.tls(), Overwrite::Force).unwrap();
+    device.says(&[
+        "the changed certificate files of the uplink are not used",
+        "it does not know the CA that signed it",
+    ]);
+    let before = plant.totals();
+    plant.totals_with("the connection goes on", |totals| {
+        totals.get("acknowledged") > before.get("acknowledged") + 10
+    });
+
+    renew(&plant);
+    device.says(&["connects anew"]);
+    device.says(&["uplink up"]);
+    let after = plant.totals();
+    plant.totals_with("the new connection delivers", |totals| {
+        totals.get("acknowledged") > after.get("acknowledged") + 10
+    });
+    device.signal("TERM");
+    assert!(device.end().0.success());
+    drain(&plant);
+
+    let accepted = plant.totals().get("accepted");
+    until("every record has come", || {
+        let heard = subscriber.heard();
+        (heard.records.len() as u64 >= accepted).then_some(())
+    });
+    assert_eq!(subscriber.heard().duplicates(), 0);
+}
+
 #[test]
 #[ignore = "needs mosquitto: scripts/test.sh runs it"]
 fn mosquitto_refuses_a_device_of_a_foreign_ca() {
