@@ -179,6 +179,10 @@ impl Device {
             delivery,
             clock,
         };
+        let mut uplink = uplink;
+        if let Some(presence) = uplink.as_mut().and_then(|it| it.presence.as_mut()) {
+            presence.flows = driver.flows().prints();
+        }
         let opening = outbox.map(|settings| {
             let taps = driver.taps().clone();
             tokio::spawn(open(claim, settings, uplink, meter.clone(), taps))

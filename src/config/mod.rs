@@ -290,6 +290,11 @@ impl Config {
             keep_alive: uplink.keep_alive.0,
             retry_max: uplink.retry_max.0,
             alternatives: uplink.url.others().cloned().collect(),
+            presence: uplink.status_topic.as_ref().map(|topic| uplink::Presence {
+                topic: topic.resolve(&self.device.id.to_string(), "", "").fill(""),
+                // Whoever runs the flows tells which.
+                flows: tokio::sync::watch::Sender::default().subscribe(),
+            }),
             drain: uplink::DrainLimits {
                 messages: uplink.drain_messages,
                 bytes: uplink.drain_bytes.map(|size| size.0),

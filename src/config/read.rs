@@ -255,6 +255,19 @@ fn check_uplink(uplink: &mut Uplink, table: &DeTable<'_>, report: &mut Report) {
         );
         uplink.drain_bytes = None;
     }
+    if let Some(topic) = &uplink.status_topic
+        && let text = topic.to_string()
+        && let Some(name) = ["{flow}", "{node}", "{topic}"]
+            .into_iter()
+            .find(|it| text.contains(it))
+    {
+        report.error(
+            span("status_topic"),
+            format!("`status_topic` is of the whole device: there is no `{name}`"),
+            Some("`{device}` is this device's id".into()),
+        );
+        uplink.status_topic = None;
+    }
     let alpn_fits = |name: &String| (1..=255).contains(&name.len());
     if !uplink.alpn.iter().all(alpn_fits) {
         report.error(

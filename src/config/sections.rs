@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::values::{Ca, DeviceId, ServerName, Size, Urls};
 use crate::board::{self, Simulation};
 use crate::flow::options::Span;
+use crate::flow::template::TopicTemplate;
 use crate::outbox::WhenFull;
 use crate::uplink::profile::Profile;
 use crate::uplink::tls::TlsVersion;
@@ -80,6 +81,9 @@ pub struct Uplink {
     pub drain_messages: Option<u32>,
     /// The same in bytes a second; from `1KiB`. Default: no limit.
     pub drain_bytes: Option<Size>,
+    /// The topic of a retained message that says whether this device is online, as in `sites/{device}/status`. Default: nothing is
+    /// said.
+    pub status_topic: Option<TopicTemplate>,
 }
 
 pub(super) fn inflight() -> u16 {

@@ -28,6 +28,7 @@ impl Graph {
             description: self.description.clone(),
             nodes,
             vars: self.vars.clone(),
+            print: self.print,
         }
     }
 }

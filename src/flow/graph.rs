@@ -17,6 +17,8 @@ pub struct Graph {
     pub(super) description: Option<String>,
     pub(super) nodes: Vec<GraphNode>,
     pub(super) vars: Arc<Object>,
+    /// The CRC-32 of its file's text.
+    pub(super) print: u32,
 }
 
 /// A node of a valid flow.
@@ -60,6 +62,11 @@ pub struct Watchers {
 }
 
 impl Graph {
+    /// What tells its file from others: the CRC-32 of the text.
+    pub fn print(&self) -> u32 {
+        self.print
+    }
+
     /// The name of the flow: its file's name without the ending.
     pub fn name(&self) -> &Text {
         &self.name

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Backlog;
 use super::drain::{Drain, DrainLimits};
 use super::reason::Failure;
-use super::session::{Part, Session};
+use super::session::{Acknowledged, Part, Session};
 use super::status::Reporter;
 use super::wire::Packet;
 use crate::outbox::{Record, RecordId};
@@ -121,6 +121,18 @@ impl Courier {
         }
     }
 
+    /// Hands over what is no record. There is room for it.
+    pub(crate) fn announce(
+        &mut self,
+        packet: Packet,
+        client: &mut impl Client,
+    ) -> Result<(), Failure> {
+        let size = packet.size;
+        client.publish(packet)?;
+        self.session.announce(size);
+        Ok(())
+    }
+
     /// When to hand over more of what waited.
     pub(crate) fn resumes_at(&self) -> Option<Duration> {
         self.resumes_at
@@ -136,11 +148,12 @@ impl Courier {
     /// The broker has sent a PUBACK with this id.
     pub(crate) fn acknowledged(&mut self, packet_id: u16, backlog: &impl Backlog) {
         match self.session.acknowledged(packet_id) {
-            Some(key) => {
+            Acknowledged::Record(key) => {
                 self.reporter.acknowledged();
                 backlog.acknowledge(key);
             }
-            None => self.reporter.unexpected_ack(),
+            Acknowledged::Announcement => {}
+            Acknowledged::Nothing => self.reporter.unexpected_ack(),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod expiry;
 mod explain;
 mod mqtt;
 mod pem;
+mod presence;
 pub mod profile;
 pub mod reason;
 mod renewal;
@@ -54,6 +55,7 @@ use tokio::task::JoinHandle;
 
 pub use address::{Address, UrlError, parse_url};
 pub use drain::DrainLimits;
+pub use presence::Presence;
 pub use reason::{Kind, Reason};
 pub use status::{Counts, LinkState, Status};
 pub use tls::Files;
@@ -101,6 +103,8 @@ pub struct Settings {
     pub retry_max: Duration,
     /// How fast what waited may go.
     pub drain: DrainLimits,
+    /// Where the device says whether it is there; none if it does not.
+    pub presence: Option<Presence>,
 }
 
 impl Settings {
@@ -121,6 +125,7 @@ impl Settings {
             max_packet: 256 * 1024,
             retry_max: Duration::from_secs(30),
             drain: DrainLimits::default(),
+            presence: None,
         }
     }
 }

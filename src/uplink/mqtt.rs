@@ -19,7 +19,7 @@ use rumqttc::{
 };
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, Sleep, interval, sleep, timeout};
 
@@ -33,6 +33,7 @@ use super::tls::Stamps;
 use super::wire::{self, Packet};
 use super::{Address, Backlog, Settings};
 use crate::runtime::clock::Clock;
+use crate::runtime::driver::Prints;
 
 /// The broker has nothing to send but answers of a few bytes.
 const ANSWER_MAX: usize = 16 * 1024;
@@ -176,12 +177,32 @@ impl<B: Backlog> Worker<B> {
         let transport = Transport::tls_with_config(TlsConfiguration::from(config));
         let mut options = options(&self.settings, self.address());
         options.set_transport(transport);
+        if let Some(presence) = &self.settings.presence {
+            options.set_last_will(presence.last_will(&self.settings.client_id));
+        }
         self.eventloop.mqtt_options = options;
         // The first poll of a connection makes it, and gives its CONNACK.
         self.eventloop.poll().await.map_err(failure)?;
         self.courier.connected(self.backlog.last());
+        self.say_online()?;
         self.courier.reporter().certificate(certificate);
         Ok(stamps)
+    }
+
+    /// The first that a connection sends.
+    fn say_online(&mut self) -> Result<(), Failure> {
+        let Worker {
+            settings,
+            clock,
+            courier,
+            client,
+            ..
+        } = self;
+        let Some(presence) = &mut settings.presence else {
+            return Ok(());
+        };
+        let packet = presence.online(&settings.client_id, clock.now().wall);
+        courier.announce(packet, client)
     }
 
     /// Keeps records and acknowledgements moving until the connection fails; after `stop`, until all that was handed
@@ -206,15 +227,23 @@ impl<B: Backlog> Worker<B> {
         let mut leaving: Option<Leaving> = None;
         // Whether a peek may give more.
         let mut more = true;
+        let mut is_offline = false;
+        let mut flows = settings.presence.as_ref().map(|it| it.flows.clone());
         'leave: loop {
-            if courier.outstanding() == 0
-                && let Some(leaving) = leaving
-            {
-                return leaving.ended();
-            }
             let polled = {
                 let mut poll = pin!(eventloop.poll());
                 loop {
+                    if leaving.is_some() && courier.outstanding() == 0 {
+                        let is_over = is_offline || !is_stopping(&leaving);
+                        let Some(presence) = settings.presence.as_ref().filter(|_| !is_over) else {
+                            break 'leave;
+                        };
+                        let packet = presence.offline(&settings.client_id, clock.now().wall);
+                        if let Err(failure) = courier.announce(packet, client) {
+                            return Ended::Failed(failure);
+                        }
+                        is_offline = true;
+                    }
                     if more && leaving.is_none() {
                         match courier.hand_over(clock.now().mono, backlog, client) {
                             Ok(found) => more = found,
@@ -228,6 +257,15 @@ impl<B: Backlog> Worker<B> {
                             changed.set(backlog.changed());
                         }
                         () = until(courier.resumes_at(), clock), if !more => more = true,
+                        () = next_change(&mut flows), if leaving.is_none() && courier.room() > 0 => {
+                            let Some(presence) = &mut settings.presence else {
+                                continue;
+                            };
+                            let packet = presence.online(&settings.client_id, clock.now().wall);
+                            if let Err(failure) = courier.announce(packet, client) {
+                                return Ended::Failed(failure);
+                            }
+                        }
                         () = ready(()), if more && leaving.is_none() && courier.room() > 0 => {}
                         // Leaving has a time-out of its own.
                         _ = stall_check.tick(), if leaving.is_none() => {
@@ -238,15 +276,9 @@ impl<B: Backlog> Worker<B> {
                         }
                         // It must not be awaited a second time.
                         _ = &mut *stop, if !is_stopping(&leaving) => {
-                            if courier.outstanding() == 0 {
-                                return Ended::Stopped;
-                            }
                             leaving = Some(Leaving::new(None, timing.farewell));
                         }
                         Some(Ok(loaded)) = renewal.join_next(), if leaving.is_none() => {
-                            if courier.outstanding() == 0 {
-                                return Ended::Renewed(Box::new(loaded));
-                            }
                             leaving = Some(Leaving::new(Some(loaded), timing.drain));
                         }
                         () = end_of(&mut leaving) => break 'leave,
@@ -352,6 +384,16 @@ impl<B: Backlog> Worker<B> {
             tracing::warn!("uplink down: {reason}; it {next}; records wait in the outbox");
         }
     }
+}
+
+/// Waits until other flows run; for ever if nobody is told.
+async fn next_change(flows: &mut Option<watch::Receiver<Prints>>) {
+    if let Some(flows) = flows
+        && flows.changed().await.is_ok()
+    {
+        return;
+    }
+    pending().await
 }
 
 /// Waits until a time of the clock; for ever without one.

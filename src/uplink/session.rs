@@ -57,15 +57,16 @@ pub(super) struct Session {
     cursors: [Option<RecordId>; Part::ALL.len()],
     /// Handed over, not yet paired; in the order of the hand-over.
     unpaired: VecDeque<Handed>,
-    /// Paired, not yet acknowledged: packet id -> record.
-    in_flight: HashMap<u16, Key>,
+    /// Paired, not yet acknowledged: packet id -> record, or none for what is no record.
+    in_flight: HashMap<u16, Option<Key>>,
     /// Sent, on whatever connection, and not acknowledged. For the count of what is sent again only, so at most four windows.
     sent: BTreeSet<RecordId>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Handed {
-    key: Key,
+    /// None for what the uplink says of itself.
+    key: Option<Key>,
     bytes: usize,
 }
 
@@ -76,6 +77,16 @@ pub(super) struct Sent {
     pub(super) bytes: usize,
     /// It had been sent before, on an earlier connection.
     pub(super) again: bool,
+}
+
+/// What a PUBACK acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acknowledged {
+    Record(Key),
+    /// What the uplink said of itself.
+    Announcement,
+    /// It is to be counted as unexpected.
+    Nothing,
 }
 
 /// The client's packet ids do not fit what was handed over: nothing it says can be trusted until the next connection.
@@ -131,12 +142,9 @@ impl Session {
 
     /// The oldest record that is handed over and unacknowledged.
     pub(super) fn oldest(&self) -> Option<RecordId> {
-        let unpaired = self.unpaired.front().map(|handed| handed.key.id);
-        self.in_flight
-            .values()
-            .map(|key| key.id)
-            .chain(unpaired)
-            .min()
+        let unpaired = self.unpaired.iter().find_map(|handed| handed.key);
+        let paired = self.in_flight.values().flatten().copied();
+        paired.chain(unpaired).map(|key| key.id).min()
     }
 
     /// The record after which the next ones of a part are wanted.
@@ -161,8 +169,15 @@ impl Session {
             lane: part.lane,
             id,
         };
+        let key = Some(key);
         self.unpaired.push_back(Handed { key, bytes });
         self.pass_over(part, id);
+    }
+
+    /// The client has taken a packet of this size that is no record.
+    pub(super) fn announce(&mut self, bytes: usize) {
+        debug_assert!(self.room() > 0, "the window is full");
+        self.unpaired.push_back(Handed { key: None, bytes });
     }
 
     /// A record was looked at and is not sent, as it never can be.
@@ -180,18 +195,23 @@ impl Session {
         }
         let Handed { key, bytes } = self.unpaired.pop_front().ok_or(Mispaired(packet_id))?;
         self.in_flight.insert(packet_id, key);
-        let again = !self.sent.insert(key.id);
+        let again = key.is_some_and(|key| !self.sent.insert(key.id));
         if self.sent.len() > 4 * self.window {
             self.sent.pop_first();
         }
         Ok(Sent { bytes, again })
     }
 
-    /// The broker has sent a PUBACK. The record it acknowledges, or none: then it is to be counted as unexpected.
-    pub(super) fn acknowledged(&mut self, packet_id: u16) -> Option<Key> {
-        let key = self.in_flight.remove(&packet_id)?;
-        self.sent.remove(&key.id);
-        Some(key)
+    /// The broker has sent a PUBACK.
+    pub(super) fn acknowledged(&mut self, packet_id: u16) -> Acknowledged {
+        match self.in_flight.remove(&packet_id) {
+            Some(Some(key)) => {
+                self.sent.remove(&key.id);
+                Acknowledged::Record(key)
+            }
+            Some(None) => Acknowledged::Announcement,
+            None => Acknowledged::Nothing,
+        }
     }
 }
 

@@ -2,9 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use super::{Mispaired, Part, Sent, Session};
-use crate::outbox::{Priority, RecordId};
+use super::{Acknowledged, Mispaired, Part, Sent, Session};
+use crate::outbox::{Key, Priority, RecordId};
 use crate::simulation::Random;
+
+/// The record that is acknowledged, if it is one.
+fn record(acknowledged: Acknowledged) -> Option<RecordId> {
+    match acknowledged {
+        Acknowledged::Record(key) => Some(key.id),
+        _ => None,
+    }
+}
 
 fn id(seq: u64) -> RecordId {
     RecordId { epoch: 1, seq }
@@ -33,7 +41,7 @@ fn records_are_paired_in_the_order_of_the_hand_over() {
         assert_eq!(sent.bytes, 10 * (usize::from(packet_id) - 6));
         assert!(!sent.again);
     }
-    assert_eq!(session.acknowledged(8).map(|key| key.id), Some(id(2)));
+    assert_eq!(record(session.acknowledged(8)), Some(id(2)));
     assert_eq!((session.room(), session.oldest()), (1, Some(id(1))));
 }
 
@@ -42,19 +50,15 @@ fn an_acknowledgement_deletes_its_own_record_only_and_only_once() {
     let mut session = connected(3);
     session.hand_over(part(), id(1), 1);
     assert_eq!(
-        session.acknowledged(1).map(|key| key.id),
+        record(session.acknowledged(1)),
         None,
         "handed over, but not sent"
     );
     session.published(1).unwrap();
+    assert_eq!(record(session.acknowledged(2)), None, "never sent");
+    assert_eq!(record(session.acknowledged(1)), Some(id(1)));
     assert_eq!(
-        session.acknowledged(2).map(|key| key.id),
-        None,
-        "never sent"
-    );
-    assert_eq!(session.acknowledged(1).map(|key| key.id), Some(id(1)));
-    assert_eq!(
-        session.acknowledged(1).map(|key| key.id),
+        record(session.acknowledged(1)),
         None,
         "acknowledged already"
     );
@@ -70,7 +74,7 @@ fn a_connection_inherits_no_packet_id() {
     assert_eq!((session.room(), session.cursor(part())), (0, None));
     session.connected(RecordId::default());
     assert_eq!(
-        session.acknowledged(1).map(|key| key.id),
+        record(session.acknowledged(1)),
         None,
         "a PUBACK of the last connection"
     );
@@ -247,7 +251,7 @@ impl World {
         let Some((packet_id, owner)) = self.acks.pop_front() else {
             return;
         };
-        let deleted = self.session.acknowledged(packet_id).map(|key| key.id);
+        let deleted = record(self.session.acknowledged(packet_id));
         assert_eq!(
             deleted, owner,
             "a PUBACK deletes the record it stands for and no other"
@@ -343,6 +347,29 @@ fn a_live_first_lane_is_divided_at_the_boundary_and_acknowledged_by_its_own_lane
     assert_eq!(session.cursor(live), Some(id(6)));
     assert_eq!(session.cursor(replayed), Some(id(2)));
     session.published(1).unwrap();
-    let acknowledged = session.acknowledged(1).unwrap();
-    assert_eq!((acknowledged.lane, acknowledged.id), (live.lane, id(6)));
+    let key = Key {
+        lane: live.lane,
+        id: id(6),
+    };
+    assert_eq!(session.acknowledged(1), Acknowledged::Record(key));
+}
+
+#[test]
+fn what_is_no_record_takes_a_place_in_the_window_and_acknowledges_nothing() {
+    let mut session = Session::new(2);
+    session.connected(id(0));
+    session.announce(9);
+    session.hand_over(part(), id(1), 5);
+    assert_eq!((session.room(), session.oldest()), (0, Some(id(1))));
+    let sent = |bytes| {
+        Ok(Sent {
+            bytes,
+            again: false,
+        })
+    };
+    assert_eq!(session.published(1), sent(9));
+    assert_eq!(session.published(2), sent(5));
+    assert_eq!(session.acknowledged(1), Acknowledged::Announcement);
+    assert_eq!(session.acknowledged(1), Acknowledged::Nothing);
+    assert_eq!(record(session.acknowledged(2)), Some(id(1)));
 }

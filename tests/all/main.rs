@@ -42,6 +42,7 @@ mod mqtt_in;
 mod nodes;
 mod outbox;
 mod power;
+mod presence;
 mod refusals;
 mod reload;
 mod replay;

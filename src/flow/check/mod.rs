@@ -86,7 +86,8 @@ pub fn check(name: &str, variables: &Variables, report: &mut Report) -> Option<G
         file: &file,
         expanded: &expanded,
     };
-    let graph = checker.graph(name);
+    let mut graph = checker.graph(name);
+    graph.print = crc32fast::hash(source.text.as_bytes());
     // A part that is used several times says what is wrong in it once.
     report.drop_repeated();
     if report.has_errors() {
@@ -176,6 +177,7 @@ impl<'a> Checker<'_, 'a> {
             description: file.description.clone(),
             nodes: graph_nodes,
             vars: self.vars.object(""),
+            print: 0,
         }
     }
 

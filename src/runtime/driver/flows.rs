@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use tokio::sync::watch;
 
 use super::changes::{
     Change, Changed, Inputs, Leaving, NotBuilt, Prepare, Prepared, Request, Takes,
@@ -63,6 +64,17 @@ pub(super) struct Layout {
     /// Control, data.
     pub(super) engines: [Sender<Request>; 2],
     pub(super) taps: Taps,
+    pub(super) prints: watch::Sender<Prints>,
+}
+
+/// For each flow that runs, what tells its file from others: the CRC-32 of the text, in hexadecimal digits.
+pub type Prints = BTreeMap<String, String>;
+
+pub(super) fn prints(flows: &[Placed]) -> Prints {
+    let flows = flows.iter().map(|flow| &flow.graph);
+    flows
+        .map(|graph| (graph.name().to_string(), format!("{:08x}", graph.print())))
+        .collect()
 }
 
 impl Flows {
@@ -81,6 +93,11 @@ impl Flows {
         let layout = self.layout();
         let names = layout.flows.iter().map(|flow| flow.graph.name());
         names.map(ToString::to_string).collect()
+    }
+
+    /// The flows that run, as they change.
+    pub fn prints(&self) -> watch::Receiver<Prints> {
+        self.layout().prints.subscribe()
     }
 
     /// Ends the sensor threads, once the engines have ended.
@@ -233,6 +250,7 @@ impl Layout {
         self.sensors = sensors.into_iter().map(|(_, _, sensor)| sensor).collect();
         self.threads.keep_for(&self.sensors);
         self.flows = plan.flows;
+        self.prints.send_replace(prints(&self.flows));
         let routes = routes(&self.flows, &self.readings);
         self.subscriptions.set(routes);
         for side in Side::BOTH {

@@ -50,7 +50,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use self::flows::Layout;
-pub use self::flows::{ChangeError, Flows, NewFlow};
+pub use self::flows::{ChangeError, Flows, NewFlow, Prints};
 use self::host::{Host, Inbox, Rounds, Ways};
 use self::sensors::{Readers, SensorThreads};
 use self::states::StateQueue;
@@ -258,6 +258,7 @@ impl Driver {
             threads,
             engines,
             taps: taps.clone(),
+            prints: tokio::sync::watch::Sender::new(flows::prints(&flows)),
             flows,
         };
         Ok(Driver {

@@ -161,6 +161,16 @@ impl Subscriber {
         Subscriber(running)
     }
 
+    /// The topic and the payload of whatever has come so far.
+    pub(crate) fn messages(&self) -> Vec<(String, String)> {
+        let lines = self.0.lines();
+        let messages = lines.iter().filter_map(|line| line.strip_prefix(RECORD));
+        let pairs = messages.filter_map(|message| message.split_once(' '));
+        pairs
+            .map(|(topic, payload)| (topic.to_owned(), payload.to_owned()))
+            .collect()
+    }
+
     /// What has come so far.
     pub(crate) fn heard(&self) -> Heard {
         Heard::in_lines(&self.0.lines())
