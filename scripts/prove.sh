@@ -5,6 +5,7 @@
 #   scripts/prove.sh cuts 200       power cuts on a disk of their own (root or sudo, loop devices, ext4)
 #   scripts/prove.sh links 100      cables pulled, slow links, killed brokers, in a network namespace (root or sudo)
 #   scripts/prove.sh nodes 20       nodes of a cluster of brokers killed, one after another (nats-server)
+#   scripts/prove.sh bytes 1        every so-many-th byte of a small store, one bit of it flipped
 #   scripts/prove.sh soak 1800      so many seconds under load, with memory and disk watched
 #
 # SEED=N repeats the random moments of a run. The last line says what was proved; scripts/test.sh installs what is needed.
@@ -17,6 +18,7 @@ usage() {
     exit 2
 }
 
+target=()
 [ $# = 2 ] || usage
 case $1 in
 kills) variable=KILLS test=faults::kills ;;
@@ -24,12 +26,14 @@ cuts) variable=CUTS test=faults::power_cuts ;;
 links) variable=LINKS test=faults::links ;;
 nodes) variable=NODES test=faults::cluster ;;
 soak) variable=SOAK test=faults::soak ;;
+bytes) variable=BYTES target=(--lib) test=outbox::care::tests::every_byte ;;
 *) usage ;;
 esac
 [[ $2 =~ ^[1-9][0-9]*$ ]] || usage
+[ "${#target[@]}" != 0 ] || target=(--test all)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 start=$SECONDS
-env "$variable=$2" cargo test --locked --release --quiet --test all -- --ignored --nocapture "$test" 2>&1 | tee "$log"
+env "$variable=$2" cargo test --locked --release --quiet "${target[@]}" -- --ignored --nocapture "$test" 2>&1 | tee "$log"
 grep -q '^PROVED' "$log"
 echo "$(date -u +%F), $((SECONDS - start)) s: $(grep '^PROVED' "$log")"

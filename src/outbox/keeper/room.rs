@@ -15,13 +15,16 @@ use crate::outbox::group::GROUP_BYTES;
 use crate::outbox::record::Record;
 use crate::outbox::thin::thin;
 
+/// A row, and its records as they were read.
+type ReadRow = (Row, Vec<Arc<Record>>);
+
 /// A generation that is being emptied.
 #[derive(Debug)]
 pub(super) struct Emptying {
     generation: u32,
     thins: bool,
     /// What is to be written next, as it was read.
-    batch: Vec<(Row, Vec<Arc<Record>>)>,
+    batch: Vec<ReadRow>,
 }
 
 /// What merging comes to.
@@ -220,7 +223,7 @@ impl<S: Store> Keeper<S> {
     }
 
     /// What is read again by readers, as it is not carried over after all.
-    fn release(&self, batch: &[(Row, Vec<Arc<Record>>)]) {
+    fn release(&self, batch: &[ReadRow]) {
         self.shared.with(|book| {
             for (row, _) in batch {
                 book.release(row);
@@ -244,13 +247,8 @@ impl<S: Store> Keeper<S> {
         is_gone
     }
 
-    fn read_batch(
-        &mut self,
-        rows: Vec<Row>,
-        now: Now,
-    ) -> Result<Vec<(Row, Vec<Arc<Record>>)>, StoreError> {
-        let mut batch: Vec<(Row, Vec<Arc<Record>>)> =
-            rows.into_iter().map(|row| (row, Vec::new())).collect();
+    fn read_batch(&mut self, rows: Vec<Row>, now: Now) -> Result<Vec<ReadRow>, StoreError> {
+        let mut batch: Vec<ReadRow> = rows.into_iter().map(|row| (row, Vec::new())).collect();
         for at in 0..batch.len() {
             for place in batch[at].0.places.clone() {
                 let mut read = self.store.read(place);
