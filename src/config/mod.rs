@@ -268,6 +268,7 @@ impl Config {
             commit: self.outbox.commit.0,
             max_size: self.outbox.max_size.0,
             when_full: self.outbox.when_full,
+            flash_budget: self.outbox.flash_budget.map(|size| size.0),
             ..outbox::Settings::new(&self.outbox.path)
         }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
-use super::sections::{Board, Uplink, inflight, keep_alive, retry_max, state_every};
+use super::sections::{Board, Outbox, Uplink, inflight, keep_alive, retry_max, state_every};
 use super::{Config, ConfigError, GivenVariable, brokers};
 use crate::flow::diagnostic::{Diagnostic, Report, did_you_mean, nearest};
 use crate::flow::{file, options};
@@ -100,6 +100,7 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
             }
             "outbox" => {
                 section(&mut config.outbox, table, name, key.span(), report);
+                check_outbox(&mut config.outbox, table, report);
                 let is_path_wrong = table
                     .get("path")
                     .is_some_and(|path| !path.get_ref().is_str());
@@ -209,6 +210,29 @@ fn check_state_path(config: &mut Config, settings: &Path, report: &mut Report) {
             Some("give it a directory of its own".into()),
         );
         config.is_state_wrong = true;
+    }
+}
+
+fn check_outbox(outbox: &mut Outbox, table: &DeTable<'_>, report: &mut Report) {
+    const LEAST: u64 = 10_000_000;
+    let Some(budget) = outbox.flash_budget else {
+        return;
+    };
+    let span = table.get("flash_budget").map_or(0..0, toml::Spanned::span);
+    if budget.0 < LEAST {
+        report.error(
+            span,
+            "`flash_budget` must be at least 10MB, which is for a day",
+            Some("leave it out for no limit".into()),
+        );
+        outbox.flash_budget = None;
+    } else if outbox.commit.0.is_zero() {
+        report.error(
+            span,
+            "`flash_budget` lets commits wait, and commit = \"0s\" lets none wait",
+            Some("leave one of them out".into()),
+        );
+        outbox.flash_budget = None;
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::{Ca, DeviceId, ServerName, Size, Urls};
+use super::values::{Amount, Ca, DeviceId, ServerName, Size, Urls};
 use crate::board::{self, Simulation};
 use crate::flow::options::Span;
 use crate::flow::template::TopicTemplate;
@@ -80,7 +80,7 @@ pub struct Uplink {
     /// link; from 1 to 100,000. What is new is not held back, but in a lane without `live_first` it waits its turn. Default: no limit.
     pub drain_messages: Option<u32>,
     /// The same in bytes a second; from `1KiB`. Default: no limit.
-    pub drain_bytes: Option<Size>,
+    pub drain_bytes: Option<Amount>,
     /// The topic of a retained message that says whether this device is online, as in `sites/{device}/status`. Default: nothing is
     /// said.
     pub status_topic: Option<TopicTemplate>,
@@ -111,9 +111,13 @@ pub struct Outbox {
     /// What it may take on disk, from `8MiB`. Default: `256MiB`.
     #[serde(default = "max_size")]
     pub max_size: Size,
-    /// What goes when it is full: `drop-oldest` or `drop-newest`. Default: `drop-oldest`.
+    /// What goes when it is full: `drop-oldest`, `drop-newest`, or `thin`, which merges old numbers and results of windows before it drops
+    /// anything. Of what is dropped the lowest `priority` goes first. Default: `drop-oldest`.
     #[serde(default)]
     pub when_full: WhenFull,
+    /// What may be written to the card in a day, from `10MB`: commits wait for it, by up to a minute more than `commit`, and a power
+    /// cut takes so much more. Default: no limit.
+    pub flash_budget: Option<Amount>,
 }
 
 impl Default for Outbox {
@@ -123,6 +127,7 @@ impl Default for Outbox {
             commit: commit(),
             max_size: max_size(),
             when_full: WhenFull::default(),
+            flash_budget: None,
         }
     }
 }

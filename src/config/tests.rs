@@ -285,3 +285,42 @@ fn paths_are_relative_to_the_file() {
     assert_eq!(config.flows.path, directory.path().join("f"));
     assert_eq!(config.outbox.path, Path::new("/var/lib/o"));
 }
+
+#[test]
+fn limits_out_of_range_are_told_and_left_out() {
+    let check = |section: &str, words: &str| {
+        let uplink =
+            "[uplink]\nurl = 'mqtts://broker'\nca = 'ca.pem'\ncert = 'c.pem'\nkey = 'c.key'\n";
+        let text = match section.strip_prefix("[uplink]") {
+            Some(more) => format!("{uplink}{more}"),
+            None => section.to_owned(),
+        };
+        let (config, problems) = read(&text);
+        match words {
+            "" => assert_eq!(problems, [""; 0], "{section}"),
+            _ => assert!(
+                problems.len() == 1 && problems[0].contains(words),
+                "{section}: {problems:?}"
+            ),
+        }
+        config
+    };
+    check("[uplink]drain_messages = 0", "from 1 to 100000");
+    check("[uplink]drain_messages = 100001", "from 1 to 100000");
+    let config = check("[uplink]drain_messages = 1\ndrain_bytes = '1KiB'", "");
+    let drain = config.uplink_settings().expect("it is complete").drain;
+    assert_eq!((drain.messages, drain.bytes), (Some(1), Some(1024)));
+    check("[uplink]drain_bytes = '1023B'", "at least 1KiB");
+    check("[uplink]status_topic = 'a/{node}'", "there is no `{node}`");
+    check("[uplink]status_topic = 'a/+'", "wildcards");
+    let config = check("[uplink]status_topic = 'a/{device}'", "");
+    let settings = config.uplink_settings().expect("it is complete");
+    let topic = settings.presence.expect("it has a topic").topic;
+    assert_eq!(topic, format!("a/{}", settings.client_id));
+    check("[outbox]\nflash_budget = '9.9MB'", "at least 10MB");
+    check("[outbox]\nflash_budget = '10MB'", "");
+    check(
+        "[outbox]\nflash_budget = '10MB'\ncommit = '0s'",
+        "lets none wait",
+    );
+}

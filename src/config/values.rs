@@ -136,9 +136,13 @@ pub struct Ca(pub uplink::tls::Ca);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerName(pub rustls::pki_types::ServerName<'static>);
 
-/// A number of bytes as text: `"64MiB"`, `"1GB"`.
+/// What the outbox may take on disk, in bytes, as text: `"64MiB"`, `"1GB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
+
+/// A number of bytes as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amount(pub u64);
 
 /// A settings value that is written as text.
 macro_rules! from_text {
@@ -181,15 +185,21 @@ from_text!(ServerName, "server-name", |text| {
         )),
     }
 });
+from_text!(Amount, "amount", |text| bytes(text).map(Amount));
 from_text!(Size, "size", |text| {
-    let size: bytesize::ByteSize = text
-        .parse()
-        .map_err(|_| format!("`{text}` is no size; a size is written like \"64MiB\" or \"1GB\""))?;
-    if size.as_u64() < outbox::MIN_SIZE {
+    let size = bytes(text)?;
+    if size < outbox::MIN_SIZE {
         return Err(format!(
             "must be at least {} MiB",
             outbox::MIN_SIZE / 1024 / 1024
         ));
     }
-    Ok(Size(size.as_u64()))
+    Ok(Size(size))
 });
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let size: bytesize::ByteSize = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no size; a size is written like \"64MiB\" or \"1GB\""))?;
+    Ok(size.as_u64())
+}

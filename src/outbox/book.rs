@@ -591,6 +591,12 @@ impl Book {
         self.ledger
     }
 
+    /// So many bytes have reached the card; a day comes to so many.
+    pub(super) fn count_flash(&mut self, bytes: u64, per_day: u64) {
+        self.ledger.flash_bytes += bytes;
+        self.ledger.flash_bytes_per_day = per_day;
+    }
+
     pub(super) fn set_disk_bytes(&mut self, bytes: u64) {
         self.ledger.disk_bytes = bytes;
     }

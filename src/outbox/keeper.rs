@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use super::beside::Beside;
 use super::book::{Book, Commit, DeadLetter, Place, WhenFull};
 use super::files::{self, Marker};
+use super::flash::{self, Flash};
 use super::group::size_of;
 use super::ledger::{Ledger, Reason};
 use super::record::{Lane, RecordId};
@@ -121,6 +122,7 @@ pub(super) struct Keeper<S> {
     /// What one commit may write, in bytes of records.
     batch_bytes: usize,
     emptying: Option<Emptying>,
+    flash: Flash,
     marker_at: Option<Duration>,
     /// When to make the reserve again, if there is none.
     reserve_at: Option<Duration>,
@@ -165,9 +167,15 @@ impl<S: Store> Keeper<S> {
             unread: None,
             batch_bytes,
             emptying: None,
+            flash: Flash::estimated(None),
             marker_at: None,
             reserve_at: (!has_reserve).then_some(Duration::ZERO),
         }
+    }
+
+    /// How what is written is counted, and what it may be.
+    pub(super) fn set_flash(&mut self, flash: Flash) {
+        self.flash = flash;
     }
 
     /// Runs until it is told to stop.
@@ -238,18 +246,22 @@ impl<S: Store> Keeper<S> {
         let may_commit = self
             .trouble
             .is_none_or(|trouble| trouble.retry_at <= now.mono);
-        if may_commit && is_due(self.shared.with(|book| book.commit_due())) {
+        if may_commit && is_due(self.commit_due()) {
             self.commit(now);
         }
-        let (commit_due, letters_at) = self
-            .shared
-            .with(|book| (book.commit_due(), book.dead_letters_due()));
-        let commit_at = commit_due.map(|due| {
+        let letters_at = self.shared.with(|book| book.dead_letters_due());
+        let commit_at = self.commit_due().map(|due| {
             self.trouble
                 .map_or(due, |trouble| trouble.retry_at.max(due))
         });
         let read_at = self.unread.map(|unread| unread.retry_at);
         [commit_at, letters_at, read_at].into_iter().flatten().min()
+    }
+
+    /// When the next commit is due, and there is credit for it.
+    fn commit_due(&self) -> Option<Duration> {
+        let due = self.shared.with(|book| book.commit_due())?;
+        Some(self.flash.allows_at(due))
     }
 
     /// Writes what is left, whether it is due or not.
@@ -408,7 +420,10 @@ impl<S: Store> Keeper<S> {
         match self.store.commit(&commit) {
             Ok(written) => {
                 let settled = commit.settled.clone();
+                let flash_bytes = self.flash.wrote(written.bytes, now.mono);
+                let per_day = self.flash.per_day(now.mono);
                 self.shared.with(|book| {
+                    book.count_flash(flash_bytes, per_day);
                     book.committed(commit, written.generation, written.bytes, now.mono);
                 });
                 for generation in settled {
@@ -847,6 +862,33 @@ mod tests {
         });
         assert!(keeper.commit(at(750)));
         assert!(dir.path().join("dead-letters.jsonl").exists());
+    }
+
+    #[test]
+    fn commits_wait_for_the_budget_of_the_card_and_not_when_memory_is_short() {
+        let dir = TempDir::new().expect("a directory");
+        let mut keeper = keeper(dir.path());
+        // Enough for four commits, and for one in a quarter of an hour.
+        keeper.set_flash(Flash::estimated(Some(864_000)));
+        let mut now = 0;
+        for commits in 1..=5 {
+            append(&keeper, 1, at(now));
+            keeper.step(at(now + 750));
+            assert_eq!(keeper.store.commits, commits);
+            now += 1_000;
+        }
+        append(&keeper, 1, at(now));
+        let next = keeper.step(at(now + 750));
+        assert_eq!(keeper.store.commits, 5);
+        assert_eq!(next, Some(at(now + 750).mono + flash::LONGEST_WAIT));
+        keeper.step(at(now + 60_749));
+        assert_eq!(keeper.store.commits, 5);
+        keeper.step(at(now + 60_750));
+        assert_eq!(keeper.store.commits, 6, "no longer than that");
+        now += 61_000;
+        append(&keeper, 40, at(now));
+        keeper.step(at(now));
+        assert_eq!(keeper.store.commits, 7, "half the memory is in use");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What happened to the records. All but `pending`, `stored`, `disk_bytes` and `epoch` run since the store was made.
+/// What happened to the records. All but `pending`, `stored`, `flash_bytes_per_day`, `disk_bytes` and `epoch` run since the store was made.
 ///
 /// At all times `accepted = acknowledged + stored + dead_lettered + dropped`, and `dropped` is the sum of its reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,10 @@ pub struct Ledger {
     pub bytes_written: u64,
     /// Payload bytes among `bytes_written`.
     pub payload_bytes: u64,
+    /// Bytes that this program made the disk write, as the kernel counts them, with all that is not the outbox's.
+    pub flash_bytes: u64,
+    /// What a day comes to at the pace since the start; 0 in its first minute.
+    pub flash_bytes_per_day: u64,
     /// What the generations take on disk now.
     pub disk_bytes: u64,
 }

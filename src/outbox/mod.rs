@@ -19,6 +19,7 @@
 //! beside       what is needed of those files
 //! opening      from what was found to the books
 //! keeper       the storage thread
+//! flash        what is written to the card, and how much that may be
 //! care         an outbox at rest, in the hands of a person
 //! ```
 //! The format on disk, and why: `docs/decisions/0002-outbox-format.md`.
@@ -29,6 +30,7 @@ mod beside;
 mod book;
 pub mod care;
 mod files;
+mod flash;
 mod generations;
 mod group;
 mod keeper;
@@ -59,6 +61,7 @@ pub use record::{Draft, Envelope, Key, Lane, Merged, Priority, Record, RecordId}
 
 use book::Limits;
 use files::{LockError, Marker};
+use flash::Flash;
 use generations::Generations;
 use keeper::{Keeper, Shared, Stop};
 use opening::{latest, open_books};
@@ -83,6 +86,8 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// What records that are not durable yet may take in memory, in bytes.
     pub max_pending: usize,
+    /// What may be written to disk in a day, in bytes: commits wait for it, by at most a minute.
+    pub flash_budget: Option<u64>,
 }
 
 impl Settings {
@@ -94,6 +99,7 @@ impl Settings {
             max_size: 256 * 1024 * 1024,
             when_full: WhenFull::default(),
             max_pending: 8 * 1024 * 1024,
+            flash_budget: None,
         }
     }
 
@@ -248,7 +254,7 @@ impl Claim {
         let (book, opening) = open_books(limits, found, store.disk_bytes(), &root, now)?;
 
         let shared = Arc::new(Shared::new(book));
-        let keeper = Keeper::new(
+        let mut keeper = Keeper::new(
             shared.clone(),
             store,
             Some(Box::new(root.clone())),
@@ -256,6 +262,7 @@ impl Claim {
             settings.when_full,
             has_reserve,
         );
+        keeper.set_flash(Flash::measured(settings.flash_budget));
         let thread = std::thread::Builder::new()
             .name("outbox".to_owned())
             .spawn({

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::book::{Book, Commit, Place};
+use super::flash::Flash;
 use super::group::{Snapshot, size_of};
 use super::keeper::{Keeper, Shared};
 use super::ledger::Ledger;
@@ -61,7 +62,7 @@ impl VirtualOutbox {
     fn open(settings: Settings, disk: Arc<Mutex<Disk>>, now: Now) -> VirtualOutbox {
         let book = lock(&disk).open_book(&settings, now.mono);
         let shared = Arc::new(Shared::new(book));
-        let keeper = Keeper::new(
+        let mut keeper = Keeper::new(
             shared.clone(),
             SharedDisk(disk.clone()),
             None,
@@ -69,6 +70,7 @@ impl VirtualOutbox {
             settings.when_full,
             true,
         );
+        keeper.set_flash(Flash::estimated(settings.flash_budget));
         VirtualOutbox {
             settings,
             disk,
