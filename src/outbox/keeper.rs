@@ -122,6 +122,8 @@ pub(super) struct Keeper<S> {
     /// What one commit may write, in bytes of records.
     batch_bytes: usize,
     emptying: Option<Emptying>,
+    /// Until then nothing is carried over.
+    futile_until: Duration,
     flash: Flash,
     marker_at: Option<Duration>,
     /// When to make the reserve again, if there is none.
@@ -167,6 +169,7 @@ impl<S: Store> Keeper<S> {
             unread: None,
             batch_bytes,
             emptying: None,
+            futile_until: Duration::ZERO,
             flash: Flash::estimated(None),
             marker_at: None,
             reserve_at: (!has_reserve).then_some(Duration::ZERO),

@@ -29,6 +29,8 @@ pub(crate) struct Courier {
     drain: Drain,
     /// When more of what waited may go, if the last hand-over stopped for that.
     resumes_at: Option<Duration>,
+    /// The parts that it stopped in: until then they need not be looked at, which may cost reading from the disk.
+    held_up: [bool; Part::ALL.len()],
 }
 
 impl Courier {
@@ -47,11 +49,13 @@ impl Courier {
             max_packet,
             drain: Drain::new(drain),
             resumes_at: None,
+            held_up: Default::default(),
         }
     }
 
     /// A connection stands: hand-over may begin. `last` is [`Backlog::last`].
     pub(crate) fn connected(&mut self, last: RecordId) {
+        self.held_up = Default::default();
         self.session.connected(last);
     }
 
@@ -73,7 +77,13 @@ impl Courier {
         }
         let mut found = false;
         self.resumes_at = None;
-        for part in Part::ALL {
+        let later = self.drain.waits_until(now);
+        for (at, part) in Part::ALL.into_iter().enumerate() {
+            if self.held_up[at] && later.is_some() {
+                self.resumes_at = later;
+                continue;
+            }
+            self.held_up[at] = false;
             let room = self.session.room();
             if room == 0 {
                 break;
@@ -85,6 +95,7 @@ impl Courier {
                 let waited = self.session.is_from_before(record.id);
                 if waited && let Some(later) = self.drain.waits_until(now) {
                     self.resumes_at = Some(later);
+                    self.held_up[at] = true;
                     break;
                 }
                 found = true;

@@ -33,6 +33,8 @@ pub(in crate::outbox) struct Moved {
     places: Vec<Place>,
     /// How many records there are less, as they were merged.
     absorbed: u64,
+    /// Next to nothing of it can be merged.
+    is_tried: bool,
 }
 
 /// What of a generation would have to go.
@@ -155,26 +157,29 @@ impl Book {
         found.map(|(generation, _)| generation)
     }
 
-    /// The next groups of a generation to carry over, at most so many; none if nothing is left. Those that may be merged are shown to nobody from now on, until they are
+    /// The next groups of a generation to carry over, of about so many bytes of records; none if nothing is left. Those that may be merged are shown to nobody from now on, until they are
     /// carried over or [`Book::release`]d.
     pub(in crate::outbox) fn next_batch(
         &mut self,
         generation: u32,
-        groups_max: usize,
+        bytes_max: usize,
         thins: bool,
     ) -> Vec<Row> {
         let mut batch = Vec::new();
-        let mut room = groups_max;
+        let mut bytes = 0;
         for lane in Lane::ALL {
             let queue = &mut self.lanes[lane.index()];
             let mut groups = queue
                 .groups
                 .iter_mut()
-                .skip_while(|(_, group)| group.generation != generation)
-                .take(room);
+                .skip_while(|(_, group)| group.generation != generation);
             let Some((first, group)) = groups.next() else {
                 continue;
             };
+            if bytes > 0 && bytes + group.bytes > bytes_max {
+                break;
+            }
+            bytes += group.bytes;
             let is_shown = group.is_shown;
             let may_thin = thins && may_merge(lane, group);
             let of = |first: &RecordId| Place {
@@ -186,13 +191,14 @@ impl Book {
             group.is_busy = may_thin;
             for (other, group) in groups {
                 let is_alike = other.epoch == first.epoch && group.is_shown == is_shown;
-                if group.generation != generation || !is_alike {
+                let has_room = bytes + group.bytes <= bytes_max;
+                if group.generation != generation || !is_alike || !has_room {
                     break;
                 }
+                bytes += group.bytes;
                 group.is_busy = may_thin;
                 places.push(of(other));
             }
-            room -= places.len();
             batch.push(Row { places, may_thin });
         }
         batch
@@ -229,12 +235,12 @@ impl Book {
         live.cloned().collect()
     }
 
-    /// A commit that carries over these: `rows` are the records that are live in each row, merged or not, in the order of their ids.
+    /// A commit that carries over these, with so many absorbed if they were to be merged: `rows` are the records that are live in each row, merged or not, in the order of their ids.
     pub(in crate::outbox) fn begin_moving(
         &mut self,
         places: Vec<Place>,
         rows: Vec<Vec<Arc<Record>>>,
-        absorbed: u64,
+        absorbed: Option<u64>,
         generations: Vec<u32>,
     ) -> Commit {
         let mut groups: Vec<Vec<Arc<Record>>> = Vec::new();
@@ -253,6 +259,8 @@ impl Book {
             }
         }
         let mut commit = self.begin_without_records(Vec::new());
+        let is_tried = absorbed == Some(0);
+        let absorbed = absorbed.unwrap_or(0);
         let ledger = &mut commit.snapshot.ledger;
         ledger.stored -= absorbed;
         ledger.drop_accepted(absorbed, Reason::Thinned);
@@ -262,7 +270,11 @@ impl Book {
             commit.settled.retain(|it| *it != place.generation);
         }
         commit.groups = groups;
-        commit.moved = Some(Moved { places, absorbed });
+        commit.moved = Some(Moved {
+            places,
+            absorbed,
+            is_tried,
+        });
         commit
     }
 
@@ -301,7 +313,7 @@ impl Book {
             }
             let lane = place.lane.index();
             let mut group = Group::new(generation, &records, live as u64, is_shown[lane]);
-            group.is_tried = is_tried[lane];
+            group.is_tried = moved.is_tried || is_tried[lane];
             self.insert_group(place, group);
         }
         for lane in Lane::ALL {

@@ -5,6 +5,7 @@
 //! left on disk all the same then says nothing that is not so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
     GROWTH, GROWTH_PER_COMMIT, Keeper, Now, Place, Reason, Store, StoreError, WhenFull, words,
@@ -25,6 +26,8 @@ pub(super) struct Emptying {
     thins: bool,
     /// What is to be written next, as it was read.
     batch: Vec<ReadRow>,
+    /// What the outbox should take on disk at most once that is done, for it to have been worth it.
+    worth_it_below: u64,
 }
 
 /// What merging comes to.
@@ -55,6 +58,9 @@ const GROUPS_AT_ONCE: usize = 8;
 /// That price, about, in bytes on disk.
 const COMMIT_BYTES: u64 = 16 * 1024;
 
+/// How long nothing is carried over after it gained next to nothing.
+const FUTILE_FOR: Duration = Duration::from_secs(600);
+
 /// Merging a batch is worth it if this much less is left, in hundredths.
 const WORTH_MERGING: usize = 60;
 
@@ -70,7 +76,8 @@ impl<S: Store> Keeper<S> {
             tracing::info!("outbox: full; dropped {expired} records that had expired");
             return Some(self.write_books(now));
         }
-        if let Some(generation) = self.mostly_settled(writer) {
+        let is_futile = now.mono < self.futile_until;
+        if let Some(generation) = self.mostly_settled(writer).filter(|_| !is_futile) {
             return Some(self.empty(generation, false, now));
         }
         match self.when_full {
@@ -78,6 +85,7 @@ impl<S: Store> Keeper<S> {
             WhenFull::DropOldest => self.drop_least(writer, now),
             WhenFull::Thin => {
                 let next = self.shared.with(|book| book.to_thin(writer));
+                let next = next.filter(|_| !is_futile);
                 match next {
                     Some(generation) => Some(self.empty(generation, true, now)),
                     None => self.drop_least(writer, now),
@@ -89,8 +97,14 @@ impl<S: Store> Keeper<S> {
     /// A generation of which so little is left that carrying it over takes less than half of the room that it takes.
     fn mostly_settled(&self, writer: Option<u32>) -> Option<u32> {
         let (generation, bytes) = self.shared.with(|book| book.emptiest(writer))?;
-        let cost = COMMIT_BYTES + bytes as u64 * GROWTH;
+        let commits = 1 + (bytes / self.bytes_at_once()) as u64;
+        let cost = commits * COMMIT_BYTES + bytes as u64 * GROWTH;
         (self.store.bytes_of(generation) > 2 * cost).then_some(generation)
+    }
+
+    /// How much is carried over by one commit.
+    fn bytes_at_once(&self) -> usize {
+        self.batch_bytes.max(GROUPS_AT_ONCE * GROUP_BYTES)
     }
 
     /// What carrying over takes for a while: what is live in a generation is there twice until all of it is elsewhere.
@@ -128,6 +142,10 @@ impl<S: Store> Keeper<S> {
         tracing::warn!(
             "outbox: full; dropped the {dropped} records of the lowest priority in its oldest part (max_size, when_full)"
         );
+        if now.mono < self.futile_until {
+            // It goes once all that is in it has gone.
+            return Some(self.write_books(now));
+        }
         Some(self.empty(generation, false, now))
     }
 
@@ -149,10 +167,12 @@ impl<S: Store> Keeper<S> {
     }
 
     fn empty(&mut self, generation: u32, thins: bool, now: Now) -> bool {
+        let gain = self.store.bytes_of(generation) / 4;
         let emptying = Emptying {
             generation,
             thins,
             batch: Vec::new(),
+            worth_it_below: self.store.disk_bytes().saturating_sub(gain),
         };
         self.go_on(emptying, now)
     }
@@ -161,11 +181,11 @@ impl<S: Store> Keeper<S> {
     fn go_on(&mut self, mut emptying: Emptying, now: Now) -> bool {
         let generation = emptying.generation;
         if emptying.batch.is_empty() {
-            let groups_max = (self.batch_bytes / GROUP_BYTES).max(GROUPS_AT_ONCE);
+            let bytes_max = self.bytes_at_once();
             let thins = emptying.thins;
             let batch = self
                 .shared
-                .with(|book| book.next_batch(generation, groups_max, thins));
+                .with(|book| book.next_batch(generation, bytes_max, thins));
             if batch.is_empty() {
                 // The last commit has taken the generation away, or could not.
                 return self.forget_emptied(generation, now);
@@ -200,9 +220,10 @@ impl<S: Store> Keeper<S> {
         let places = emptying.batch.iter().flat_map(|(row, _)| &row.places);
         let places = places.copied().collect();
         let generations = self.store.generations();
+        let absorbed = emptying.thins.then_some(merged.absorbed);
         let commit = self
             .shared
-            .with(|book| book.begin_moving(places, rows, merged.absorbed, generations));
+            .with(|book| book.begin_moving(places, rows, absorbed, generations));
         let is_written = self.write(commit, now);
         if !is_written && self.is_full_beyond_help() {
             self.release(&emptying.batch);
@@ -218,6 +239,9 @@ impl<S: Store> Keeper<S> {
         let is_left = self.store.generations().contains(&generation);
         if is_left || !is_written {
             self.emptying = Some(emptying);
+        } else if self.store.disk_bytes() > emptying.worth_it_below {
+            // Records so small, or so large, that carrying them over costs as much as it frees.
+            self.futile_until = now.mono + FUTILE_FOR;
         }
         is_written
     }
