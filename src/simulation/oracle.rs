@@ -37,6 +37,8 @@ struct Fact {
     replayed_on: BTreeSet<u32>,
     /// One that stands for it, maybe, was delivered.
     is_covered: bool,
+    /// It was not durable yet, as far as anybody was told, when the power went.
+    was_unsure: bool,
 }
 
 /// How a record is to be delivered.
@@ -230,6 +232,7 @@ impl Oracle {
             delivered_on: BTreeSet::new(),
             replayed_on: BTreeSet::new(),
             is_covered: false,
+            was_unsure: false,
         });
     }
 
@@ -438,6 +441,9 @@ impl Oracle {
             })
             .collect();
         self.lost_with_crashes += lost.len();
+        for number in &lost {
+            self.facts[*number].was_unsure = true;
+        }
         let Some(within) = within else { return };
         for number in lost {
             let Fact { id, appended, .. } = self.facts[number];
@@ -495,9 +501,12 @@ impl Oracle {
         let unsendable = unsendable.count() as u64;
         let overflow = ledger.dropped_overflow_disk + ledger.dropped_overflow_memory;
         let is_damaged = self.harm.is_some();
+        // The part of a torn commit that is there makes up, in the count, for as many that are lost: there is a number only.
+        let extra = self.facts.iter();
+        let extra = extra.filter(|fact| fact.was_unsure && !fact.delivered_on.is_empty());
         let counted = overflow
             + if is_damaged {
-                ledger.dropped_damaged
+                ledger.dropped_damaged + extra.count() as u64
             } else {
                 0
             };
@@ -508,7 +517,7 @@ impl Oracle {
         // A damaged one may have stood for several, and what said so may have been damaged with it.
         let may_be_many = is_damaged && ledger.dropped_thinned > 0;
         self.require(missed <= counted || may_be_many || !self.has_good_books(), || {
-            format!("{missed} promised records never arrived and {counted} are counted as dropped; the first is {:?}", missing.first())
+            format!("{missed} promised records never arrived and {counted} are counted as dropped: {missing:?}; {ledger:?}")
         });
         self.require(ledger.dropped_damaged == 0 || is_damaged, || {
             format!(
