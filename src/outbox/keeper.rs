@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use super::beside::Beside;
 use super::book::{Book, Commit, DeadLetter, Place, WhenFull};
 use super::files::{self, Marker};
-use super::flash::{self, Flash};
+use super::flash::Flash;
 use super::group::size_of;
 use super::ledger::{Ledger, Reason};
 use super::record::{Lane, RecordId};
@@ -585,6 +585,7 @@ mod tests {
     use super::*;
     use crate::message::Timestamp;
     use crate::outbox::book::Limits;
+    use crate::outbox::flash;
     use crate::outbox::group::Snapshot;
     use crate::outbox::record::{Draft, Key, Record, RecordId};
     use crate::outbox::store::FoundGroup;

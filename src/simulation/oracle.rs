@@ -482,18 +482,11 @@ impl Oracle {
             .iter()
             .filter(|fact| is_promised(fact) && !fact.is_unsendable && fact.delivered_on.is_empty())
             .collect();
-        // Each that was merged into another is counted; that other one has arrived, if it was not dropped itself.
-        let covered = missing.iter().filter(|fact| fact.is_covered).count() as u64;
-        let uncounted = covered.saturating_sub(ledger.dropped_thinned);
-        let dropped_with_others = ledger.dropped_thinned.saturating_sub(covered);
-        let missing: Vec<&Fact> = missing
-            .into_iter()
-            .filter(|fact| !fact.is_covered)
-            .collect();
-        let expired = missing.iter().filter(|fact| fact.told.may_expire).count() as u64;
-        let missing: Vec<RecordId> = missing.iter().map(|fact| fact.id).collect();
-        // Records that had nothing left to do but expire, and were let go for another reason, make up for none that had.
-        let expired = expired.min(ledger.dropped_expired);
+        let all_missing = missing.len() as u64;
+        // What was merged into one that has arrived, and what may have expired: these are in the sum only.
+        let plain = missing.into_iter();
+        let plain = plain.filter(|fact| !fact.is_covered && !fact.told.may_expire);
+        let missing: Vec<RecordId> = plain.map(|fact| fact.id).collect();
         let unsendable = self
             .facts
             .iter()
@@ -510,14 +503,19 @@ impl Oracle {
             } else {
                 0
             };
-        let mut missed = missing.len() as u64 + uncounted - expired;
-        if counted + ledger.dropped_expired > 0 {
-            missed = missed.saturating_sub(dropped_with_others);
-        }
+        let missed = missing.len() as u64;
+        // One that was dropped may have stood for several, each of which is counted.
+        let with_others = if counted + ledger.dropped_expired > 0 {
+            ledger.dropped_thinned
+        } else {
+            0
+        };
+        let in_all = counted + ledger.dropped_thinned + ledger.dropped_expired;
+        let is_in_bounds = missed <= counted + with_others && all_missing <= in_all;
         // A damaged one may have stood for several, and what said so may have been damaged with it.
         let may_be_many = is_damaged && ledger.dropped_thinned > 0;
-        self.require(missed <= counted || may_be_many || !self.has_good_books(), || {
-            format!("{missed} promised records never arrived and {counted} are counted as dropped: {missing:?}; {ledger:?}")
+        self.require(is_in_bounds || may_be_many || !self.has_good_books(), || {
+            format!("{missed} promised records of {all_missing} never arrived and {counted} are counted as dropped: {missing:?}; {ledger:?}")
         });
         self.require(ledger.dropped_damaged == 0 || is_damaged, || {
             format!(
@@ -536,7 +534,7 @@ impl Oracle {
             },
         );
         if !self.has_crashed && !is_damaged {
-            self.end_without_crash(ledger, missed, overflow);
+            self.end_without_crash(ledger, missed.saturating_sub(with_others), overflow);
         }
     }
 

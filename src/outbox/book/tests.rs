@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use super::room::Victim;
 use super::*;
+use crate::outbox::record::Priority;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits {
@@ -415,7 +417,6 @@ fn check_book(book: &mut Book, disk: &Disk, seed: u64) {
 
 #[test]
 fn what_is_least_goes_first_when_memory_is_full() {
-    use crate::outbox::record::Priority;
     let of = |priority| Draft {
         priority,
         ..draft(5_000)
@@ -501,4 +502,87 @@ fn what_follows_a_row_of_expired_records_is_shown_at_once() {
         wall: Timestamp::from_millis(9),
     };
     assert_eq!(seqs(&book.peek(LANE, None, 2, now)), [4]);
+}
+
+#[test]
+fn what_was_merged_hides_in_older_generations_what_it_stands_for() {
+    let mut book = book(LIMITS);
+    let merged = FoundGroup {
+        covers: vec![(1, 31), (2, 32)],
+        ..found(2, 31, 32)
+    };
+    assert_eq!(book.found(&merged), Some(2));
+    assert_eq!(book.found(&found(2, 25, 26)), Some(2), "beside it");
+    assert_eq!(book.found(&found(1, 1, 16)), None);
+    assert_eq!(book.found(&found(1, 17, 24)), None);
+    assert_eq!(book.found(&found(1, 33, 40)), Some(8));
+    book.reconcile(0, ms(0));
+    assert_eq!(book.ledger().stored, 12);
+}
+
+/// Three generations of a full outbox: alarms and readings in the oldest, readings in the second, low ones in the third.
+fn three_generations() -> Book {
+    let mut book = book(LIMITS);
+    for (generation, seq, priority) in [
+        (3, 5, Priority::Low),
+        (2, 3, Priority::Normal),
+        (1, 1, Priority::High),
+        (1, 2, Priority::Normal),
+    ] {
+        let mut group = found(generation, seq, seq);
+        group.place.lane.priority = priority;
+        book.found(&group);
+    }
+    book.reconcile(0, ms(0));
+    book
+}
+
+#[test]
+fn of_a_full_outbox_the_oldest_of_the_lowest_priority_goes_first() {
+    let mut book = three_generations();
+    let check = |book: &Book, writer, generation, priority, has_rest| {
+        let expected = Victim {
+            generation,
+            priority,
+            has_rest,
+        };
+        assert_eq!(book.victim(writer), Some(expected));
+    };
+    check(&book, Some(4), 3, Priority::Low, false);
+    check(&book, Some(3), 1, Priority::Normal, true);
+    book.drop_generation(3, Reason::OverflowDisk, ms(0));
+    let victim = book.victim(None).expect("there is one");
+    assert_eq!((victim.generation, victim.has_rest), (1, true));
+    assert_eq!(book.drop_priority(victim, ms(0)), 1);
+    check(&book, None, 2, Priority::Normal, false);
+    book.drop_generation(2, Reason::OverflowDisk, ms(0));
+    check(&book, None, 1, Priority::High, false);
+    assert_eq!(book.victim(Some(1)), None);
+    let ledger = book.ledger();
+    assert_eq!((ledger.stored, ledger.dropped_overflow_disk), (1, 3));
+}
+
+#[test]
+fn a_group_goes_once_all_of_it_has_expired() {
+    let check = |clock_ms: i64, dropped: u64| {
+        let mut book = book(LIMITS);
+        for (seq, expires_ms) in [(1, Some(500)), (2, Some(501)), (3, None)] {
+            let expires_at = expires_ms.map(Timestamp::from_millis);
+            book.found(&FoundGroup {
+                expires_at,
+                ..found(1, seq, seq)
+            });
+        }
+        book.reconcile(0, ms(0));
+        let now = Now {
+            mono: ms(0),
+            wall: Timestamp::from_millis(clock_ms),
+        };
+        assert_eq!(book.drop_expired_groups(now), dropped, "{clock_ms}");
+        assert_eq!(book.ledger().dropped_expired, dropped);
+    };
+    check(499, 0);
+    check(500, 1);
+    check(501, 2);
+    check(i64::MAX / 1_000_000, 2);
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not: change anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,7 +176,7 @@ impl Collected {
     }
 
     /// Does with what was found as a start does.
-    fn judge(self, root: &Path, found: &Found, set_aside: SetAside, highest: u32) -> Survey {
+    fn judge(mut self, root: &Path, found: &Found, set_aside: SetAside, highest: u32) -> Survey {
         let marker = Marker::read(root);
         let kept = files::read_epoch(root);
         let found_commits = found
@@ -211,8 +211,11 @@ impl Collected {
         };
 
         let mut book = Book::open(Settings::new(root).limits(), epoch, snapshot.clone());
+        let mut is_hidden = HashSet::new();
         for group in groups() {
-            book.found(group);
+            if book.found(group).is_none() {
+                is_hidden.insert((group.place.generation, group.place.first));
+            }
         }
         let missing = book.reconcile(found.damaged, Duration::ZERO);
         let ledger = book.ledger();
@@ -259,6 +262,11 @@ impl Collected {
                 "what said that {again} records are delivered is lost: they will be sent again"
             ));
         }
+        // What was carried over to a newer generation before a crash is there once more.
+        self.spots.retain(|spot| {
+            let place = spot.group.as_ref().map(|group| group.place);
+            place.is_none_or(|it| !is_hidden.contains(&(it.generation, it.first)))
+        });
         let verdict = Verdict {
             path: root.to_owned(),
             is_sound: problems.is_empty(),
