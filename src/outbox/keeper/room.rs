@@ -155,15 +155,7 @@ impl<S: Store> Keeper<S> {
             .shared
             .with(|book| book.drop_generation(generation, Reason::OverflowDisk, now.mono));
         tracing::warn!("outbox: full; dropped the oldest {dropped} records (max_size, when_full)");
-        if !self.write_books(now) {
-            return false;
-        }
-        let is_gone = !self.store.generations().contains(&generation);
-        if !is_gone {
-            // Its files cannot be removed. Dropping more would not help.
-            self.pause(now);
-        }
-        is_gone
+        self.let_go(generation, now)
     }
 
     fn empty(&mut self, generation: u32, thins: bool, now: Now) -> bool {
@@ -188,7 +180,7 @@ impl<S: Store> Keeper<S> {
                 .with(|book| book.next_batch(generation, bytes_max, thins));
             if batch.is_empty() {
                 // The last commit has taken the generation away, or could not.
-                return self.forget_emptied(generation, now);
+                return self.let_go(generation, now);
             }
             match self.read_batch(batch, now) {
                 Ok(batch) => emptying.batch = batch,
@@ -256,16 +248,15 @@ impl<S: Store> Keeper<S> {
         self.shared.changed.notify_one();
     }
 
-    /// Nothing of it is live any more.
-    fn forget_emptied(&mut self, generation: u32, now: Now) -> bool {
-        if !self.store.generations().contains(&generation) {
-            return true;
-        }
-        if !self.write_books(now) {
+    /// Nothing of it is live any more: it goes with the next commit. Whether it is gone.
+    fn let_go(&mut self, generation: u32, now: Now) -> bool {
+        let is_there = |store: &S| store.generations().contains(&generation);
+        if is_there(&self.store) && !self.write_books(now) {
             return false;
         }
-        let is_gone = !self.store.generations().contains(&generation);
+        let is_gone = !is_there(&self.store);
         if !is_gone {
+            // Its files cannot be removed. Dropping more would not help.
             self.pause(now);
         }
         is_gone
