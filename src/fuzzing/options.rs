@@ -1,6 +1,8 @@
 //! Options that no example shows and that chance does not put together: those that exclude each other, belong together, or
 //! have a form of their own.
 
+use crate::nodes::node_types;
+
 /// A node type and options; the node reads `one` and `two`.
 pub(super) const MORE: &[(&str, &str)] = &[
     (
@@ -27,6 +29,10 @@ pub(super) const MORE: &[(&str, &str)] = &[
          compute = ['sum', 'median', 'distinct', 'histogram(-1, 0, 1e300)', 'variance', 'range']",
     ),
     ("limits", "high_high = 9\nhigh = 8"),
+    (
+        "uplink",
+        "topic = 'a/{topic}'\nlive_first = true\nreplay_topic = 'b/{topic}'\nexpires = '1m'\npriority = 'low'",
+    ),
     ("ewma", "target = 20\nstddev = 2"),
     ("calibrate", "linear = { gain = 1.02, offset = -0.3 }"),
     ("calibrate", "polynomial = [1.5, 2, 0.1]"),
@@ -87,9 +93,16 @@ pub(super) const MORE: &[(&str, &str)] = &[
 
 /// A whole flow with such a node.
 pub(super) fn flow(node_type: &str, options: &str) -> String {
+    let has_output =
+        node_types().any(|it| it.name == node_type && (!it.ports.is_empty() || it.names_ports));
+    let sink = if has_output {
+        "[nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
+    } else {
+        ""
+    };
     format!(
         "[nodes.one]\ntype = 'inject'\nevery = '1s'\n[nodes.two]\ntype = 'inject'\nevery = '90s'\npayload = 1
          [nodes.tested]\ntype = '{node_type}'\nfrom = ['one', 'two']\n{options}
-         [nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
+         {sink}"
     )
 }

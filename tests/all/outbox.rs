@@ -225,3 +225,26 @@ fn a_reader_that_goes_away_is_no_success() {
     assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
     assert!(said.contains("went away before the end"), "{said}");
 }
+
+/// What docs/outbox.md says that the card is made to write: for a commit, and for each byte of records (topic, payload and 160 more).
+#[test]
+fn what_reaches_the_card_is_what_the_docs_say() {
+    const PER_COMMIT: f64 = 9_000.0;
+    const PER_BYTE: f64 = 5.5;
+    let plant = Plant::ticking();
+    plant.settings("[outbox]\ncommit = '500ms'\n[vars]\npace = '2ms'\n");
+    let device = plant.run();
+    plant.totals_with("some are stored", |totals| totals.get("stored") > 2_000);
+    device.signal("TERM");
+    assert!(device.end().0.success());
+    let totals = plant.totals();
+    let topic = "sites/press-7/tick".len() as u64;
+    let bytes = totals.get("payload_bytes") + totals.get("stored") * (topic + 160);
+    let expected = totals.get("commits") as f64 * PER_COMMIT + bytes as f64 * PER_BYTE;
+    let ratio = totals.get("flash_bytes") as f64 / expected;
+    println!(
+        "{ratio:.2} of {expected:.0} bytes, {} commits",
+        totals.get("commits")
+    );
+    assert!((0.2..=1.5).contains(&ratio), "{ratio}: {totals:?}");
+}
