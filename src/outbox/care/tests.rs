@@ -360,7 +360,7 @@ fn whatever_byte_is_flipped_verify_notices_what_is_lost() {
 
 /// `BYTES` is every how many-th byte is flipped.
 #[test]
-#[ignore = "takes long: scripts/prove.sh bytes 1 runs it, and scripts/test.sh a part of it"]
+#[ignore = "takes long: scripts/prove.sh bytes 1 runs it"]
 fn every_byte_of_a_small_store_flipped_once() {
     let step: usize = std::env::var("BYTES").map_or(97, |step| step.parse().expect("a number"));
     let (plant, records) = Plant::with(6, 12);
