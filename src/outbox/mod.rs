@@ -18,7 +18,8 @@
 //! files        lock, marker, epoch, reserve, dead letters
 //! beside       what is needed of those files
 //! opening      from what was found to the books
-//! keeper       the storage thread
+//! keeper       the storage thread; keeper/room makes room in a full outbox
+//! thin         merges records that wait
 //! flash        what is written to the card, and how much that may be
 //! care         an outbox at rest, in the hands of a person
 //! ```

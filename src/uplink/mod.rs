@@ -7,6 +7,8 @@
 //! - [`wire`]: a record as a PUBLISH packet
 //! - `session`: the pure state machine that pairs packets, records and acknowledgements
 //! - `courier`: what goes from the backlog to a client, and back, once a connection stands; pure, too
+//! - `drain`: how fast what waited may go
+//! - `presence`: whether the device is there, as it says itself and its last will
 //! - `renewal`: new certificate files, tried beside the connection that stands
 //! - `mqtt`: the one task that moves bytes; the only file that names the MQTT library
 //! - [`reason`] and [`status`]: what went wrong, in words, and how much went through

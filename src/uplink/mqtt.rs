@@ -4,7 +4,7 @@
 //! rumqttc's own memory of a connection is thrown away when the connection ends (`Worker::reset`); the reasons are in
 //! docs/decisions/0003-uplink-session.md.
 //!
-//! Must not: publish anything but records, subscribe, or let `poll` be dropped while a connection is to go on (it is not
+//! Must not: publish anything but records and the device's presence, subscribe, or let `poll` be dropped while a connection is to go on (it is not
 //! cancel-safe: a publish being written would be lost).
 
 use std::future::{pending, ready};
