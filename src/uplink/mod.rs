@@ -13,7 +13,7 @@
 //! - `mqtt`: the one task that moves bytes; the only file that names the MQTT library
 //! - [`reason`] and [`status`]: what went wrong, in words, and how much went through
 //!
-//! Must not: store anything, know flows, or publish what is no record.
+//! Must not: store anything, know flows, or publish anything but records and the device's presence.
 
 pub mod address;
 mod courier;

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Disconnect, Event, EventLoop, Incoming,
-    MqttOptions, MqttState, NetworkOptions, Outgoing, QoS, Request, StateError, TlsConfiguration,
-    TlsError, Transport, mqttbytes,
+    LastWill, MqttOptions, MqttState, NetworkOptions, Outgoing, QoS, Request, StateError,
+    TlsConfiguration, TlsError, Transport, mqttbytes,
 };
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -178,7 +178,9 @@ impl<B: Backlog> Worker<B> {
         let mut options = options(&self.settings, self.address());
         options.set_transport(transport);
         if let Some(presence) = &self.settings.presence {
-            options.set_last_will(presence.last_will(&self.settings.client_id));
+            let will = presence.last_will(&self.settings.client_id);
+            let will = LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, will.retain);
+            options.set_last_will(will);
         }
         self.eventloop.mqtt_options = options;
         // The first poll of a connection makes it, and gives its CONNACK.

@@ -6,7 +6,6 @@
 //!
 //! Must not: go through the outbox; what was true an hour ago is not worth keeping.
 
-use rumqttc::{LastWill, QoS};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -48,9 +47,8 @@ impl Presence {
     }
 
     /// What the broker is to say when the connection ends without a word.
-    pub(super) fn last_will(&self, device: &str) -> LastWill {
-        let payload = gone(device, Reason::Lost, None).to_string();
-        LastWill::new(&self.topic, payload, QoS::AtLeastOnce, true)
+    pub(super) fn last_will(&self, device: &str) -> Packet {
+        self.packet(&gone(device, Reason::Lost, None))
     }
 
     fn packet(&self, payload: &serde_json::Value) -> Packet {
