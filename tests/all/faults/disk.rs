@@ -50,8 +50,24 @@ impl Disk {
 
     /// The power is back, and nobody has the disk in use any more.
     pub(super) fn power_on(&self) {
+        let device = self.loop_device();
         done(as_root("umount").arg(&self.mounted_at));
+        assert!(
+            !Path::new("/sys/fs/ext4").join(&device).exists(),
+            "{device} is still mounted in another mount namespace: it would come back as it is, without power"
+        );
         self.mount();
+    }
+
+    /// What it is mounted through: `loop0`, say.
+    fn loop_device(&self) -> String {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let place = self.mounted_at.display().to_string();
+        let mut fields = mounts.lines().map(|line| line.split(' '));
+        let device =
+            fields.find_map(|mut line| line.next().filter(|_| line.next() == Some(&place)));
+        let device = device.expect("it is mounted");
+        device.trim_start_matches("/dev/").to_owned()
     }
 
     /// Writes a file until nothing more fits.

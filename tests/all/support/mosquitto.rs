@@ -83,9 +83,11 @@ impl Mosquitto {
                 command.get_envs().next().unwrap().1.unwrap().to_owned(),
                 program,
             );
-            command = as_root("ip");
+            // Not `ip netns exec`, which copies the table of mounts: the disks of other tests would stay mounted in the copy.
+            command = as_root("nsenter");
             command
-                .args(["netns", "exec", namespace, name])
+                .arg(format!("--net=/run/netns/{namespace}"))
+                .arg(name)
                 .env("PATH", path)
                 .stdin(Stdio::null());
         }
