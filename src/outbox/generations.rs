@@ -14,11 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::book::{Commit, Place};
 use super::files;
 use super::group::{
     DecodeError, Snapshot, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
+use super::read_only;
 use super::record::{Record, RecordId};
 use super::store::{Found, FoundGroup, READ_TRIES, Store, StoreError, Written, words};
 
@@ -68,6 +71,8 @@ struct Generation {
     db: Db,
     file: File,
     blobs: BTreeSet<std::ffi::OsString>,
+    /// Where it lies, if it is only a copy; it goes after sled has closed it.
+    _copy: Option<TempDir>,
 }
 
 impl Generation {
@@ -122,10 +127,40 @@ impl Generation {
             db,
             file,
             blobs: BTreeSet::new(),
+            _copy: None,
         };
         generation.sync()?;
         files::sync_dir(&generation.dir).map_err(io_error("sync", &generation.dir))?;
         Ok(generation)
+    }
+
+    /// Opens what is only to be read, also where nothing can be written.
+    fn open_to_read(dir: PathBuf, number: u32) -> Result<Generation, StoreError> {
+        let error = match Generation::open(dir.clone(), number) {
+            Err(error) if read_only::may_be_readable(&error) => error,
+            other => return other,
+        };
+        let copied = read_only::copy(&dir, &[SLED_FILE, SLED_BLOBS])
+            .map_err(|error| error.to_string())
+            .and_then(|copy| {
+                let generation = Generation::open(copy.path().to_owned(), number);
+                let generation = generation.map_err(|error| words(&error))?;
+                Ok((copy, generation))
+            });
+        match copied {
+            Ok((copy, generation)) => Ok(Generation {
+                dir,
+                _copy: Some(copy),
+                ..generation
+            }),
+            Err(detail) => {
+                tracing::warn!(
+                    "outbox: no copy of {} can be read either: {detail}",
+                    dir.display()
+                );
+                Err(error)
+            }
+        }
     }
 
     /// Makes what was written durable.
@@ -450,7 +485,10 @@ impl Generations {
             .is_none_or(|reader| reader.number != number)
         {
             self.reader = None;
-            self.reader = Some(Generation::open(dir_of(&self.root, number), number)?);
+            self.reader = Some(Generation::open_to_read(
+                dir_of(&self.root, number),
+                number,
+            )?);
         }
         Ok(self.reader.as_ref().expect("it was just opened"))
     }

@@ -145,6 +145,7 @@ struct Unread {
     first: RecordId,
     /// How often the medium has failed to give it.
     failures: u32,
+    pause: Duration,
     retry_at: Duration,
 }
 
@@ -324,11 +325,17 @@ impl<S: Store> Keeper<S> {
                         + u32::from(error.is_bad_medium());
                     if failures < READ_TRIES {
                         tracing::warn!("outbox: {}; trying again", words(&error));
+                        let pause = match before {
+                            // A medium is given up after some failures, and those come soon.
+                            Some(before) if failures == 0 => (before.pause * 2).min(RETRY_MAX),
+                            _ => RETRY_MIN,
+                        };
                         self.unread = Some(Unread {
                             lane: place.lane,
                             first: place.first,
                             failures,
-                            retry_at: now.mono + RETRY_MIN,
+                            pause,
+                            retry_at: now.mono + pause,
                         });
                         return;
                     }

@@ -15,6 +15,7 @@
 //! group        the bytes of a group and of a snapshot
 //! store        what is needed of a disk
 //! generations  the disk that there is; the only file that names sled
+//! read_only    reads from a disk that takes no writes
 //! files        lock, marker, epoch, reserve, dead letters
 //! beside       what is needed of those files
 //! opening      from what was found to the books
@@ -37,6 +38,7 @@ mod group;
 mod keeper;
 mod ledger;
 mod opening;
+mod read_only;
 mod record;
 mod settled;
 #[cfg(test)]

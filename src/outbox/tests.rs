@@ -503,6 +503,30 @@ fn damage_that_sled_notices_is_set_aside_and_the_start_goes_on() {
     });
 }
 
+/// EIO is what a medium answers that still gives what it has, EROFS what its file system does then.
+#[test]
+fn records_on_a_disk_that_takes_no_writes_are_delivered() {
+    for errno in ["5", "30"] {
+        let dir = TempDir::new().expect("a directory");
+        let settings = Settings {
+            max_size: MIN_SIZE,
+            ..settings(&dir, SOON)
+        };
+        let (outbox, _) = open(&settings);
+        append(&outbox, 0..1000, 1000);
+        until_stored(&outbox, 1000);
+        outbox.close();
+        let (outbox, _) = open(&settings);
+        let of_both = generations(&settings);
+        assert!(of_both.len() >= 2, "one that is only read");
+        for generation in of_both {
+            fs::write(generation.join(generations::INJECTED), errno).expect("writable");
+        }
+        drain(&outbox, 1000, 100);
+        assert_eq!(outbox.ledger().dropped_damaged, 0);
+    }
+}
+
 #[test]
 fn what_lies_around_an_unreadable_part_is_copied() {
     let dir = TempDir::new().expect("a directory");
