@@ -3,6 +3,7 @@
 #
 #   scripts/prove.sh kills 2000     SIGKILL at random moments
 #   scripts/prove.sh cuts 200       power cuts on a disk of their own (root or sudo, loop devices, ext4)
+#   scripts/prove.sh readonly 20    a disk of its own that the kernel makes read-only under load (root or sudo)
 #   scripts/prove.sh links 100      cables pulled, slow links, killed brokers, in a network namespace (root or sudo)
 #   scripts/prove.sh nodes 20       nodes of a cluster of brokers killed, one after another (nats-server)
 #   scripts/prove.sh bytes 1        every so-many-th byte of a small store, one bit of it flipped
@@ -23,6 +24,7 @@ target=()
 case $1 in
 kills) variable=KILLS test=faults::kills ;;
 cuts) variable=CUTS test=faults::power_cuts ;;
+readonly) variable=READONLY test=faults::read_only ;;
 links) variable=LINKS test=faults::links ;;
 nodes) variable=NODES test=faults::cluster ;;
 soak) variable=SOAK test=faults::soak ;;

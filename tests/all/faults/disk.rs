@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::process::{as_root, done};
+use crate::support::until;
 
 pub(super) struct Disk {
     image: PathBuf,
@@ -33,7 +34,7 @@ impl Disk {
     fn mount(&self) {
         done(
             as_root("mount")
-                .args(["-o", "loop"])
+                .args(["-o", "loop,errors=remount-ro"])
                 .arg(&self.image)
                 .arg(&self.mounted_at),
         );
@@ -56,6 +57,31 @@ impl Disk {
             !Path::new("/sys/fs/ext4").join(&device).exists(),
             "{device} is still mounted in another mount namespace: it would come back as it is, without power"
         );
+        self.mount();
+    }
+
+    /// An error in the file system, after which the kernel takes no more writes: EROFS, also for files that are open.
+    ///
+    /// That is what writing to `trigger_fs_error` is for (Linux, Documentation/ABI/testing/sysfs-fs-ext4).
+    pub(super) fn become_read_only(&self) {
+        let name = self.loop_device();
+        let provoke = format!("echo provoked > /sys/fs/ext4/{name}/trigger_fs_error");
+        done(as_root("sh").args(["-c", &provoke]));
+    }
+
+    /// What a person does about it: unmounts it, which has to wait until nobody has a file open there, checks it, and mounts it.
+    pub(super) fn mend(&self) {
+        until("nobody uses the disk", || {
+            let unmounted = as_root("umount")
+                .arg(&self.mounted_at)
+                .stderr(Stdio::null())
+                .status();
+            unmounted.unwrap().success().then_some(())
+        });
+        // 1 is what it gives when it has corrected something; e2fsck(8).
+        let checked = as_root("e2fsck").arg("-fp").arg(&self.image).status();
+        let code = checked.unwrap().code();
+        assert!(code <= Some(1), "e2fsck ended with {code:?}");
         self.mount();
     }
 

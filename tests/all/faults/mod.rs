@@ -10,6 +10,7 @@ mod full_disk;
 mod kills;
 mod links;
 mod power_cuts;
+mod read_only;
 mod soak;
 
 use std::collections::BTreeMap;
