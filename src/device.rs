@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use crate::board::{self, Board};
 use crate::control_socket::ControlSocket;
 use crate::flow::Graph;
-use crate::outbox::{self, Claim, Key, Lane, Ledger, OpenError, Opening, Outbox, Record, RecordId};
+use crate::outbox::{
+    self, Claim, Key, Lane, Ledger, OpenError, Opening, Outbox, Pressure, Record, RecordId,
+};
 use crate::runtime::Counters;
 use crate::runtime::clock::{Clock, Reanchor};
 use crate::runtime::driver::states::StateQueue;
@@ -46,6 +48,8 @@ pub struct Parts {
     pub board: Box<dyn Board>,
     /// None keeps the outbox shut and the uplink down, because it is not sure whose they would be.
     pub outbox: Option<outbox::Settings>,
+    /// What tells the subscriptions that the outbox is nearly full.
+    pub pressure: Pressure,
     pub uplink: Option<uplink::Settings>,
     pub clock: Clock,
     /// Who brings what flows subscribe to.
@@ -151,6 +155,7 @@ impl Device {
             flows,
             board,
             outbox,
+            pressure,
             uplink,
             clock,
             subscriptions,
@@ -185,7 +190,13 @@ impl Device {
         }
         let opening = outbox.map(|settings| {
             let taps = driver.taps().clone();
-            tokio::spawn(open(claim, settings, uplink, meter.clone(), taps))
+            let opens = Opens {
+                first_claim: claim,
+                settings,
+                pressure,
+                uplink,
+            };
+            tokio::spawn(opens.open(meter.clone(), taps))
         });
         let reanchoring = tokio::spawn(reanchor(meter.clock.clone()));
         Ok(Device {
@@ -333,48 +344,58 @@ impl Delivery {
     }
 }
 
-/// Opens the outbox, however often it takes, and starts what needs it.
-async fn open(
+/// What the outbox is opened with, and what is started then.
+struct Opens {
     first_claim: Result<Option<Claim>, OpenError>,
     settings: outbox::Settings,
+    pressure: Pressure,
     uplink: Option<uplink::Settings>,
-    meter: Meter,
-    taps: Taps,
-) {
-    let mut claim = first_claim.transpose();
-    let mut last_problem = String::new();
-    let (outbox, opening) = loop {
-        let (settings_again, clock) = (settings.clone(), meter.clock.clone());
-        let next_claim = claim.take();
-        let opened = tokio::task::spawn_blocking(move || {
-            next_claim
-                .unwrap_or_else(|| Claim::take(settings_again))?
-                .open(clock)
-        });
-        let problem = match opened.await {
-            Ok(Ok(opened)) => break opened,
-            Ok(Err(error)) => chain(&error),
-            Err(error) => error.to_string(),
+}
+
+impl Opens {
+    /// Opens the outbox, however often it takes, and starts what needs it.
+    async fn open(self, meter: Meter, taps: Taps) {
+        let Opens {
+            first_claim,
+            settings,
+            pressure,
+            uplink,
+        } = self;
+        let mut claim = first_claim.transpose();
+        let mut last_problem = String::new();
+        let (outbox, opening) = loop {
+            let (settings_again, clock) = (settings.clone(), meter.clock.clone());
+            let (next_claim, pressure) = (claim.take(), pressure.clone());
+            let opened = tokio::task::spawn_blocking(move || {
+                next_claim
+                    .unwrap_or_else(|| Claim::take(settings_again))?
+                    .open(clock, pressure)
+            });
+            let problem = match opened.await {
+                Ok(Ok(opened)) => break opened,
+                Ok(Err(error)) => chain(&error),
+                Err(error) => error.to_string(),
+            };
+            if problem != last_problem {
+                tracing::error!(
+                    "{problem}; flows and control run, nothing goes up, what is to be delivered is kept in memory, and the outbox is \
+                     tried again every {OPEN_AGAIN:?}"
+                );
+                last_problem = problem;
+            }
+            tokio::time::sleep(OPEN_AGAIN).await;
         };
-        if problem != last_problem {
-            tracing::error!(
-                "{problem}; flows and control run, nothing goes up, what is to be delivered is kept in memory, and the outbox is tried again \
-                 every {OPEN_AGAIN:?}"
-            );
-            last_problem = problem;
+        report(&opening);
+        let delivery = &meter.delivery;
+        if let Some(uplink) = uplink {
+            let uplink = Uplink::start(uplink, outbox.clone(), meter.clock.clone());
+            // It is set here only, once.
+            let _ = delivery.link.set(uplink.status());
+            *delivery.uplink() = Some(uplink);
         }
-        tokio::time::sleep(OPEN_AGAIN).await;
-    };
-    report(&opening);
-    let delivery = &meter.delivery;
-    if let Some(uplink) = uplink {
-        let uplink = Uplink::start(uplink, outbox.clone(), meter.clock.clone());
-        // It is set here only, once.
-        let _ = delivery.link.set(uplink.status());
-        *delivery.uplink() = Some(uplink);
+        delivery.outbox.set(outbox);
+        *delivery.socket() = listen(&settings.path, &meter, taps);
     }
-    delivery.outbox.set(outbox);
-    *delivery.socket() = listen(&settings.path, &meter, taps);
 }
 
 fn listen(directory: &Path, meter: &Meter, taps: Taps) -> Option<ControlSocket> {

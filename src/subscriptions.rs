@@ -1,6 +1,6 @@
 //! Messages from brokers that a plant already has: who wants which, and the clients that bring them.
 //!
-//! One thread per broker that is wanted. It waits for its broker and for engines that are busy; nobody waits for it. See decision 0019.
+//! One thread per broker that is wanted, or two: what can wait (`when_full = "block"`) has a connection of its own. It waits for its broker and for engines that are busy; nobody waits for it. See decision 0019.
 //!
 //! Terms: a *filter* is what MQTT subscribes to, a topic with wildcards; a *route* leads what matches a node's filters to that node.
 //!
@@ -14,8 +14,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::outbox::Pressure;
 use crate::runtime::clock::Clock;
-use crate::runtime::driver::subscribing::{Route, Subscriptions};
+use crate::runtime::driver::subscribing::{Route, Subscription, Subscriptions};
 use crate::uplink::{Address, Files};
 use client::Client;
 
@@ -41,14 +42,24 @@ pub struct User {
 pub struct Brokers {
     settings: BTreeMap<String, Settings>,
     clock: Clock,
-    clients: BTreeMap<String, Client>,
+    pressure: Option<Pressure>,
+    clients: BTreeMap<Connection, Client>,
 }
 
+/// One of the connections to a broker: its name, and whether what comes there can wait.
+type Connection = (String, bool);
+
 impl Brokers {
-    pub fn new(settings: BTreeMap<String, Settings>, clock: Clock) -> Brokers {
+    /// While this pressure is high, if there is one, messages with QoS 1 wait at their brokers.
+    pub fn new(
+        settings: BTreeMap<String, Settings>,
+        clock: Clock,
+        pressure: Option<Pressure>,
+    ) -> Brokers {
         Brokers {
             settings,
             clock,
+            pressure,
             clients: BTreeMap::new(),
         }
     }
@@ -64,11 +75,15 @@ impl fmt::Debug for Brokers {
 
 impl Subscriptions for Brokers {
     fn set(&mut self, routes: Vec<Route>) {
-        let mut by_broker: BTreeMap<String, Vec<Route>> = BTreeMap::new();
+        // A session that a broker keeps is told what is no longer wanted: its client stays, with nothing to do.
+        let kept = self.clients.keys().filter(|(_, can_wait)| *can_wait);
+        let mut wanted: BTreeMap<Connection, Vec<Route>> =
+            kept.map(|kept| (kept.clone(), Vec::new())).collect();
         for route in routes {
-            let broker = &route.subscription.broker;
+            let Subscription { broker, qos, .. } = &route.subscription;
             if self.settings.contains_key(broker) {
-                by_broker.entry(broker.clone()).or_default().push(route);
+                let connection = (broker.clone(), *qos > 0 && self.pressure.is_some());
+                wanted.entry(connection).or_default().push(route);
             } else {
                 tracing::error!(
                     "{}: there is no broker `{broker}` in the settings; add [brokers.{broker}] with its `url`",
@@ -77,22 +92,31 @@ impl Subscriptions for Brokers {
             }
         }
         // A client ends when it is dropped.
-        self.clients.retain(|name, _| by_broker.contains_key(name));
-        for (name, routes) in by_broker {
-            match self.clients.get(&name) {
+        self.clients.retain(|it, _| wanted.contains_key(it));
+        for (connection, routes) in wanted {
+            match self.clients.get(&connection) {
                 Some(client) => client.set(routes),
-                None => {
-                    let settings = self.settings[&name].clone();
-                    match Client::start(&name, settings, routes, self.clock.clone()) {
-                        Ok(client) => {
-                            self.clients.insert(name, client);
-                        }
-                        Err(error) => tracing::error!(
-                            "broker `{name}`: cannot start a thread for it: {error}; its messages do not come"
-                        ),
-                    }
-                }
+                None => self.start(connection, routes),
             }
+        }
+    }
+}
+
+impl Brokers {
+    fn start(&mut self, connection: Connection, routes: Vec<Route>) {
+        let (name, can_wait) = &connection;
+        let mut settings = self.settings[name].clone();
+        let pressure = self.pressure.clone().filter(|_| *can_wait);
+        if *can_wait {
+            settings.client_id.push_str("-qos1");
+        }
+        match Client::start(name, settings, routes, self.clock.clone(), pressure) {
+            Ok(client) => {
+                self.clients.insert(connection, client);
+            }
+            Err(error) => tracing::error!(
+                "broker `{name}`: cannot start a thread for it: {error}; its messages do not come"
+            ),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::device::{self, Device, Ended, Parts};
 use crate::flow::{Diagnostic, Graph, Severity};
 use crate::logging;
+use crate::outbox::{Pressure, WhenFull};
 use crate::reload::{self, Copies, FlowFiles};
 use crate::runtime::driver::chain;
 use crate::runtime::{Checkpoint, Clock};
@@ -195,13 +196,19 @@ async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure
         }
     }
     let directory = state.map(|state| Arc::new(Mutex::new(state)));
+    let pressure = Pressure::default();
     let parts = Parts {
         id: config.device.id.to_string(),
         flows,
         board,
         outbox: (!config.is_identity_wrong).then(|| config.outbox_settings()),
         uplink: config.uplink_settings(),
-        subscriptions: Box::new(Brokers::new(config.broker_settings(), clock.clone())),
+        subscriptions: Box::new(Brokers::new(
+            config.broker_settings(),
+            clock.clone(),
+            (config.outbox.when_full == WhenFull::Block).then(|| pressure.clone()),
+        )),
+        pressure,
         clock,
         state: directory.clone().map(|directory| device::State {
             directory,
@@ -319,9 +326,12 @@ fn guarantees(config: &Config, flows: &[Arc<Graph>]) -> Vec<String> {
         )
     });
     let when_full = match outbox.when_full {
-        crate::outbox::WhenFull::DropOldest => "the oldest records are dropped",
-        crate::outbox::WhenFull::DropNewest => "new records are dropped",
-        crate::outbox::WhenFull::Thin => {
+        WhenFull::DropOldest => "the oldest records are dropped",
+        WhenFull::DropNewest => "new records are dropped",
+        WhenFull::Block => {
+            "messages that `mqtt in` gets with QoS 1 wait at their broker, and what else is new is dropped"
+        }
+        WhenFull::Thin => {
             "old readings are merged to coarser ones, and what cannot be merged is dropped"
         }
     };

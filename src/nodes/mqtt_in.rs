@@ -24,7 +24,8 @@ pub(super) struct MqttIn {
     /// How a payload is read: `auto` (JSON if it is JSON, else text), `json`, `number` or `text`. Default: `auto`.
     #[serde(default)]
     format: Format,
-    /// The highest quality of service that is asked for, 0 or 1. Default: 0.
+    /// The highest quality of service that is asked for, 0 or 1. Default: 0. With 1, and `when_full = "block"` in the settings of the
+    /// outbox, messages wait at the broker while the outbox is nearly full, or Tidegate is not running; so outputs should not depend on them.
     #[serde(default)]
     qos: u8,
 }

@@ -47,6 +47,8 @@ pub enum WhenFull {
     DropOldest,
     /// What is there stays; new records are dropped.
     DropNewest,
+    /// What is there stays. Sources that can wait do so before it is full; what comes from others is dropped then.
+    Block,
     /// Old numbers and results of windows are merged to coarser ones; what cannot be merged goes as with `drop-oldest`.
     Thin,
 }
@@ -291,6 +293,14 @@ impl Book {
                 });
             }
         }
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    pub(super) fn max_pending(&self) -> usize {
+        self.limits.max_pending
     }
 
     pub(super) fn take_dead_letters(&mut self) -> VecDeque<DeadLetter> {

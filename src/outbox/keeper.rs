@@ -22,6 +22,7 @@ use super::files::{self, Marker};
 use super::flash::Flash;
 use super::group::size_of;
 use super::ledger::{Ledger, Reason};
+use super::pressure::Pressure;
 use super::record::{Lane, RecordId};
 use super::store::{self, READ_TRIES, Store, StoreError, Written, words};
 use crate::runtime::clock::{Clock, Now};
@@ -41,12 +42,15 @@ pub(super) struct Shared {
     work: Condvar,
     /// One permit for one reader: there may be more to peek at.
     pub(super) changed: Notify,
+    pressure: Pressure,
 }
 
 struct State {
     book: Book,
     /// There may be something to do earlier than the thread thought when it went to sleep.
     is_poked: bool,
+    /// From so many pending bytes on sources that can wait should: there is room on disk for no more.
+    pressed_from: usize,
     stop: Option<Stop>,
 }
 
@@ -59,15 +63,17 @@ pub(super) enum Stop {
 }
 
 impl Shared {
-    pub(super) fn new(book: Book) -> Shared {
+    pub(super) fn new(book: Book, pressure: Pressure) -> Shared {
         Shared {
             state: Mutex::new(State {
                 book,
                 is_poked: false,
+                pressed_from: usize::MAX,
                 stop: None,
             }),
             work: Condvar::new(),
             changed: Notify::new(),
+            pressure,
         }
     }
 
@@ -92,7 +98,25 @@ impl Shared {
             state.is_poked = true;
             self.work.notify_one();
         }
+        self.press(&state);
         result
+    }
+
+    fn press_from(&self, pending_bytes: usize) {
+        let mut state = self.state();
+        state.pressed_from = pending_bytes;
+        self.press(&state);
+    }
+
+    /// It falls a good deal lower than it rises: each time sources leave their brokers, and come back.
+    fn press(&self, state: &State) {
+        let pending = state.book.pending_bytes();
+        let is_high = if self.pressure.is_high() {
+            state.pressed_from == 0 || pending > state.pressed_from / 2
+        } else {
+            pending >= state.pressed_from
+        };
+        self.pressure.set(is_high);
     }
 
     /// Whether the storage thread has been woken since this was last asked: for who calls [`Keeper::step`] without a thread.
@@ -159,7 +183,7 @@ impl<S: Store> Keeper<S> {
         has_reserve: bool,
     ) -> Keeper<S> {
         let batch_bytes = shared.with(|book| book.commit_bytes());
-        Keeper {
+        let keeper = Keeper {
             shared,
             store,
             beside,
@@ -174,7 +198,9 @@ impl<S: Store> Keeper<S> {
             flash: Flash::estimated(None),
             marker_at: None,
             reserve_at: (!has_reserve).then_some(Duration::ZERO),
-        }
+        };
+        keeper.press();
+        keeper
     }
 
     /// How what is written is counted, and what it may be.
@@ -253,6 +279,7 @@ impl<S: Store> Keeper<S> {
         if may_commit && is_due(self.commit_due()) {
             self.commit(now);
         }
+        self.press();
         let letters_at = self.shared.with(|book| book.dead_letters_due());
         let commit_at = self.commit_due().map(|due| {
             self.trouble
@@ -392,7 +419,7 @@ impl<S: Store> Keeper<S> {
         let generations = self.store.generations();
         let commit = self.shared.with(|book| book.begin(generations));
         match self.when_full {
-            WhenFull::DropNewest => {
+            WhenFull::DropNewest | WhenFull::Block => {
                 self.shared.with(|book| book.refuse(commit));
                 true
             }
@@ -408,6 +435,26 @@ impl<S: Store> Keeper<S> {
         // What cannot fit however much is dropped is let through: the bound is then exceeded by this commit.
         let needed = self.store.disk_bytes() + growth + self.headroom();
         self.store.generations().len() <= 1 || needed <= self.max_size
+    }
+
+    /// Has sources that can wait do so in time: what flows still have in hand then takes less than two generations, or is counted.
+    fn press(&self) {
+        if self.when_full != WhenFull::Block {
+            return;
+        }
+        let kept_free = GROWTH_PER_COMMIT + self.headroom() + 2 * self.store.generation_size();
+        // What is freed is not to be filled at once.
+        let more = if self.shared.pressure.is_high() {
+            2 * self.store.generation_size()
+        } else {
+            0
+        };
+        let taken = self.store.disk_bytes() + kept_free + more;
+        let room = self.max_size.saturating_sub(taken) / GROWTH;
+        // From half of the memory on commits are early, so that more than that means that the disk does not keep up.
+        let memory = self.shared.with(|book| book.max_pending() / 2 + 1);
+        self.shared
+            .press_from(usize::try_from(room).map_or(memory, |room| room.min(memory)));
     }
 
     /// Whether the last commit failed for want of room on the disk itself.

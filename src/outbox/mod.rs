@@ -21,6 +21,7 @@
 //! opening      from what was found to the books
 //! keeper       the storage thread; keeper/room makes room in a full outbox
 //! thin         merges records that wait
+//! pressure     whether sources that can wait should
 //! flash        what is written to the card, and how much that may be
 //! care         an outbox at rest, in the hands of a person
 //! ```
@@ -38,6 +39,7 @@ mod group;
 mod keeper;
 mod ledger;
 mod opening;
+mod pressure;
 mod read_only;
 mod record;
 mod settled;
@@ -60,6 +62,7 @@ use std::time::Duration;
 
 pub use book::WhenFull;
 pub use ledger::Ledger;
+pub use pressure::Pressure;
 pub use record::{Draft, Envelope, Key, Lane, Merged, Priority, Record, RecordId};
 
 use book::Limits;
@@ -229,7 +232,7 @@ impl Claim {
 
     /// Opens the outbox, raises its epoch and starts its storage thread. Reads and checks all that is stored. Damage is no
     /// reason to fail: it is set aside and counted.
-    pub fn open(self, clock: Clock) -> Result<(Outbox, Opening), OpenError> {
+    pub fn open(self, clock: Clock, pressure: Pressure) -> Result<(Outbox, Opening), OpenError> {
         let Claim { settings, lock } = self;
         let root = settings.path.clone();
         let max_size = settings.max_size.max(MIN_SIZE);
@@ -256,7 +259,7 @@ impl Claim {
         let now = clock.now().mono;
         let (book, opening) = open_books(limits, found, store.disk_bytes(), &root, now)?;
 
-        let shared = Arc::new(Shared::new(book));
+        let shared = Arc::new(Shared::new(book, pressure));
         let mut keeper = Keeper::new(
             shared.clone(),
             store,
@@ -293,7 +296,7 @@ impl Claim {
 impl Outbox {
     /// Claims and opens the outbox: see [`Claim`].
     pub fn open(settings: Settings, clock: Clock) -> Result<(Outbox, Opening), OpenError> {
-        Claim::take(settings)?.open(clock)
+        Claim::take(settings)?.open(clock, Pressure::default())
     }
 
     /// Takes records in, and numbers them. Never waits for the disk. What finds no room in memory goes by `when_full`.

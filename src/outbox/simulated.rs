@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::opening::open_books;
 use super::record::{Draft, Key, Lane, Record, RecordId};
 use super::simulated_disk::{SharedDisk, Stopped};
-use super::{OpenError, Opening};
+use super::{OpenError, Opening, Pressure};
 use crate::runtime::clock::Now;
 use crate::uplink::Backlog;
 
@@ -76,7 +76,7 @@ impl SimulatedOutbox {
                 when_full: sizes.when_full,
             };
             let (book, opening) = open_books(limits, found.0, disk_bytes, disk, now.mono)?;
-            let shared = Arc::new(Shared::new(book));
+            let shared = Arc::new(Shared::new(book, Pressure::default()));
             let keeper = Keeper::new(
                 shared.clone(),
                 store,

@@ -503,6 +503,49 @@ fn damage_that_sled_notices_is_set_aside_and_the_start_goes_on() {
     });
 }
 
+#[test]
+fn pressure_rises_before_anything_is_dropped_and_falls_once_there_is_room() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = Settings {
+        max_size: MIN_SIZE,
+        when_full: WhenFull::Block,
+        ..settings(&dir, SOON)
+    };
+    let pressure = Pressure::default();
+    let claim = Claim::take(settings.clone()).expect("it is free");
+    let (outbox, _) = claim
+        .open(Clock::start(), pressure.clone())
+        .expect("the outbox opens");
+    let mut appended = 0;
+    let mut append_and_store = |number: u64| {
+        append(&outbox, appended..appended + number, 1000);
+        appended += number;
+        until("nothing to be pending", || outbox.ledger().pending == 0);
+        appended
+    };
+    let mut accepted = 0;
+    until("the pressure to rise", || {
+        accepted = append_and_store(100);
+        pressure.is_high()
+    });
+    assert!(outbox.ledger().disk_bytes > MIN_SIZE / 2, "not at once");
+    // What is on its way still finds room: two generations of it, as sled stores them.
+    accepted = append_and_store(2 * settings.generation_size() / 6 / 1000);
+    assert_eq!(outbox.ledger().dropped, 0, "{:?}", outbox.ledger());
+    until("new ones to be dropped", || {
+        append_and_store(100);
+        outbox.ledger().dropped_overflow_disk > 0
+    });
+    let ids = drain(&outbox, outbox.ledger().stored, 100);
+    assert!(ids.len() as u64 >= accepted, "what was there stays");
+    assert_eq!(ids[ids.len() / 2].seq, ids.len() as u64 / 2 + 1);
+    assert!(pressure.is_high());
+    for id in ids {
+        outbox.acknowledge(key(id));
+    }
+    until("the pressure to fall", || !pressure.is_high());
+}
+
 /// EIO is what a medium answers that still gives what it has, EROFS what its file system does then.
 #[test]
 fn records_on_a_disk_that_takes_no_writes_are_delivered() {

@@ -18,7 +18,7 @@ use super::keeper::{Keeper, Shared};
 use super::ledger::Ledger;
 use super::record::{Draft, Key, Lane, Record, RecordId};
 use super::store::{FoundGroup, Store, StoreError, Written};
-use super::{MIN_SIZE, Settings};
+use super::{MIN_SIZE, Pressure, Settings};
 use crate::runtime::clock::Now;
 
 /// What a commit takes on the disk, by itself and for each byte in it: as measured, see decision 0002.
@@ -61,7 +61,7 @@ impl VirtualOutbox {
     /// Opens what is on a disk, as [`Claim::open`](super::Claim::open) does.
     fn open(settings: Settings, disk: Arc<Mutex<Disk>>, now: Now) -> VirtualOutbox {
         let book = lock(&disk).open_book(&settings, now.mono);
-        let shared = Arc::new(Shared::new(book));
+        let shared = Arc::new(Shared::new(book, Pressure::default()));
         let mut keeper = Keeper::new(
             shared.clone(),
             SharedDisk(disk.clone()),

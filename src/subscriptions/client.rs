@@ -1,4 +1,7 @@
-//! The thread of one broker: connects, subscribes, and hands over what comes. The second file that names rumqttc.
+//! The thread of one connection: connects, subscribes, and hands over what comes. The second file that names rumqttc.
+//!
+//! Where messages can wait, they wait at the broker, in a session that it keeps: while the outbox is nearly full there is no connection.
+//! What was not acknowledged before comes again then.
 //!
 //! `poll` runs to its end, as it is not cancel-safe while it connects; what changes is looked at beside it.
 //!
@@ -16,10 +19,11 @@ use rumqttc::{
     SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use rustls::pki_types::UnixTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use super::{Routes, Settings, filter};
+use crate::outbox::Pressure;
 use crate::runtime::clock::Clock;
 use crate::runtime::driver::chain;
 use crate::runtime::driver::subscribing::Route;
@@ -31,8 +35,21 @@ const LARGEST: usize = 1024 * 1024;
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Requests that wait for the client: one per change of the routes at most, and two kinds of them.
-const REQUESTS: usize = 64;
+/// Requests that wait for the client: acknowledgements, of which it takes ten for as many messages, and changes of the routes.
+const REQUESTS: usize = 1_024;
+/// What waits for an engine at most before more is handed over that can wait: it still finds room in an outbox that is nearly full.
+const AHEAD: usize = 64;
+/// A filter that nobody subscribes to.
+const NOTHING: &str = "tidegate/nothing";
+/// How long an engine is given that has so much before it.
+const BREATH: Duration = Duration::from_millis(2);
+
+/// Why a connection came to its end.
+enum End {
+    Problem(String),
+    /// The outbox is nearly full.
+    Pressure,
+}
 
 /// A running client. It ends when this is dropped.
 pub(super) struct Client {
@@ -53,6 +70,7 @@ impl Client {
         settings: Settings,
         routes: Vec<Route>,
         clock: Clock,
+        pressure: Option<Pressure>,
     ) -> io::Result<Client> {
         let shared = Routes::default();
         *shared.lock() = routes;
@@ -64,6 +82,8 @@ impl Client {
             name: name.to_owned(),
             settings,
             clock,
+            waiting: pressure.map(|pressure| pressure.watch()),
+            is_leaving: false,
             shared: shared.clone(),
             routes: Vec::new(),
             subscribed: BTreeMap::new(),
@@ -100,6 +120,10 @@ struct Worker {
     name: String,
     settings: Settings,
     clock: Clock,
+    /// What to wait for, if messages can.
+    waiting: Option<watch::Receiver<bool>>,
+    /// This connection ends: what comes waits at the broker, for the sake of its order whatever the pressure does meanwhile.
+    is_leaving: bool,
     shared: Routes,
     /// Those that hold now: a copy, so that nothing is locked while an engine is waited for.
     routes: Vec<Route>,
@@ -113,20 +137,29 @@ impl Worker {
     async fn run(mut self, signal: &Signal) {
         let mut pause = RETRY_MIN;
         loop {
-            let problem = match self.options() {
+            let end = match self.options() {
                 Ok(options) => {
-                    let problem = tokio::select! {
-                        problem = self.serve(options, signal) => problem,
+                    let end = tokio::select! {
+                        end = self.serve(options, signal) => end,
                         () = signal.stop.notified() => return,
                     };
                     if std::mem::take(&mut self.is_up) {
                         pause = RETRY_MIN;
                     }
-                    problem
+                    end
                 }
-                Err(problem) => problem,
+                Err(problem) => End::Problem(problem),
             };
             self.subscribed.clear();
+            let problem = match end {
+                End::Problem(problem) => problem,
+                End::Pressure => {
+                    tokio::select! {
+                        () = self.wait() => continue,
+                        () = signal.stop.notified() => return,
+                    }
+                }
+            };
             if self.last_problem.as_ref() != Some(&problem) {
                 tracing::warn!(
                     "broker `{}` at {}: {problem}; tried again by itself, every {RETRY_MAX:?} at the latest",
@@ -152,7 +185,8 @@ impl Worker {
         } = &self.settings;
         let mut options = MqttOptions::new(client_id, &address.host, address.port);
         options
-            .set_clean_session(true)
+            .set_clean_session(self.waiting.is_none())
+            .set_manual_acks(self.waiting.is_some())
             .set_keep_alive(KEEP_ALIVE)
             .set_max_packet_size(LARGEST, LARGEST);
         if let Some(files) = files {
@@ -172,10 +206,38 @@ impl Worker {
         Ok(options)
     }
 
+    /// Until the outbox has room again.
+    async fn wait(&mut self) {
+        tracing::info!(
+            "broker `{}`: messages with QoS 1 wait there, as the outbox is nearly full (when_full)",
+            self.name
+        );
+        if let Some(waiting) = &mut self.waiting {
+            // An error would mean that it can no longer change.
+            let _ = waiting.wait_for(|is_high| !is_high).await;
+        }
+        tracing::info!("broker `{}`: messages no longer wait", self.name);
+    }
+
+    fn must_wait(&self) -> bool {
+        self.waiting
+            .as_ref()
+            .is_some_and(|waiting| *waiting.borrow())
+    }
+
     /// One connection, from its beginning to what ended it.
-    async fn serve(&mut self, options: MqttOptions, signal: &Signal) -> String {
+    async fn serve(&mut self, options: MqttOptions, signal: &Signal) -> End {
         let (client, mut eventloop) = AsyncClient::new(options, REQUESTS);
+        self.is_leaving = false;
+        let mut has_asked = false;
         loop {
+            self.is_leaving |= self.must_wait();
+            if self.is_leaving && !std::mem::replace(&mut has_asked, true) {
+                // Its answer says that the broker has all that was sent before: a socket that is closed may lose it.
+                if client.try_unsubscribe(NOTHING).is_err() {
+                    return End::Pressure;
+                }
+            }
             let polled = self.poll(&mut eventloop, &client, signal).await;
             match polled {
                 Ok(Event::Incoming(Incoming::ConnAck(_))) => {
@@ -188,7 +250,11 @@ impl Worker {
                     );
                     self.follow(&client);
                 }
-                Ok(Event::Incoming(Incoming::Publish(publish))) => self.hand_over(publish),
+                Ok(Event::Incoming(Incoming::Publish(publish))) => {
+                    if !self.take(publish, &client).await {
+                        return End::Problem("it sends too much at once".to_owned());
+                    }
+                }
                 Ok(Event::Incoming(Incoming::SubAck(answer))) => {
                     if answer.return_codes.contains(&SubscribeReasonCode::Failure) {
                         tracing::error!(
@@ -202,10 +268,33 @@ impl Worker {
                         );
                     }
                 }
+                Ok(Event::Incoming(Incoming::UnsubAck(_))) if has_asked => {
+                    return End::Pressure;
+                }
                 Ok(_) => {}
-                Err(error) => return words(&error),
+                Err(error) => return End::Problem(words(&error)),
             }
         }
+    }
+
+    /// Hands a message over, and acknowledges it if it could have waited. If it has to wait it is left where it is: at the broker.
+    /// False if it cannot be acknowledged, and so comes again.
+    async fn take(&mut self, publish: Publish, client: &AsyncClient) -> bool {
+        if self.waiting.is_some() && publish.qos != QoS::AtMostOnce {
+            let is_busy = |worker: &Worker| worker.routes.iter().any(|it| it.queued() >= AHEAD);
+            while !self.must_wait() && is_busy(self) {
+                sleep(BREATH).await;
+            }
+            self.is_leaving |= self.must_wait();
+            if self.is_leaving {
+                return true;
+            }
+            if client.try_ack(&publish).is_err() {
+                return false;
+            }
+        }
+        self.hand_over(publish);
+        true
     }
 
     /// Polls once. Changes of the routes are followed meanwhile.

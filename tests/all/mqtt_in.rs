@@ -1,12 +1,13 @@
 //! `mqtt in`: messages from a broker that the plant already has, Debian's mosquitto without TLS.
 
+use std::io::Write;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::cable::own_address;
 use crate::support::mosquitto::found;
 use crate::support::process::{Output, Running};
-use crate::support::{Plant, until};
+use crate::support::{Cable, Plant, until};
 
 const FLOW: &str = r#"
 [nodes.sensors]
@@ -20,12 +21,29 @@ from = "sensors"
 topic = "sites/{device}/{topic}"
 "#;
 
+/// Control by messages that do not wait.
+const DOOR: &str = r#"
+[nodes.door]
+type = "mqtt in"
+broker = "hall"
+topic = "plant/door"
+
+[nodes.light]
+type = "gpio out"
+from = "door"
+pin = 17
+safe = "low"
+"#;
+
 /// A mosquitto for everyone, as many a plant has it.
 fn open_broker(plant: &Plant, address: SocketAddr) -> Running {
     let (ip, port) = (address.ip(), address.port());
     plant.write(
         "hall.conf",
-        &format!("user root\nlistener {port} {ip}\nallow_anonymous true\npersistence false\n"),
+        &format!(
+            "user root\nlistener {port} {ip}\nallow_anonymous true\npersistence false\n\
+             max_queued_messages 0\n"
+        ),
     );
     let mut command = found("mosquitto");
     command.arg("-v").arg("-c").arg(plant.path("hall.conf"));
@@ -41,6 +59,72 @@ fn publish(address: SocketAddr, topic: &str, payload: &str) {
         "-h", &ip, "-p", &port, "-q", "1", "-t", topic, "-m", payload,
     ]);
     assert!(command.status().unwrap().success());
+}
+
+/// Publishes each line.
+fn publish_lines(address: SocketAddr, topic: &str, lines: &str) {
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let mut publishing = found("mosquitto_pub")
+        .args(["-h", &ip, "-p", &port, "-q", "1", "-t", topic, "-l"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = publishing.stdin.take().unwrap();
+    stdin.write_all(lines.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(publishing.wait().unwrap().success());
+}
+
+/// Waits until the broker has confirmed a subscription: what came before is not sent.
+fn until_subscribed(broker: &Running) {
+    until("the subscription stands", || {
+        let lines = broker.lines();
+        let stands = lines
+            .iter()
+            .any(|line| line.contains("Sending SUBACK to press-7-flows"));
+        stands.then_some(())
+    });
+}
+
+/// With `when_full = "block"` twice of what the outbox holds waits at the broker of the plant, and nothing of it is lost.
+#[test]
+#[ignore = "needs mosquitto: scripts/test.sh runs it"]
+fn messages_wait_at_their_broker_while_the_outbox_is_nearly_full() {
+    const NUMBER: u64 = 1_500;
+    let plant = Plant::new();
+    let hall = own_address();
+    let flow = FLOW.replace(
+        "[\"plant/+/temperature\", \"plant/door\"]",
+        "\"plant/+/log\"\nqos = 1",
+    );
+    plant.flow("hall", &flow);
+    plant.flow("door", DOOR);
+    plant.settings(&format!(
+        "[brokers.hall]\nurl = 'mqtt://{hall}'\n[log]\nlevel = 'debug'\n[outbox]\nmax_size = '8MiB'\ncommit = '100ms'\nwhen_full = 'block'\n"
+    ));
+    let broker = open_broker(&plant, hall);
+    let cable = Cable::lay(plant.address);
+    let mut device = plant.run();
+    device.says(&["broker `hall`", "connected"]);
+    until_subscribed(&broker);
+    let line = "0123456789".repeat(1_000) + "\n";
+    publish_lines(hall, "plant/press/log", &line.repeat(NUMBER as usize));
+    device.says(&["broker `hall`", "messages with QoS 1 wait there"]);
+    // With QoS 0 nothing waits.
+    publish(hall, "plant/door", "true");
+    device.says(&["output", "pin=GPIO17", "drive=high"]);
+    let totals = plant.totals();
+    let taken = totals.get("accepted") + totals.get("pending");
+    assert!(taken > 100 && taken < NUMBER / 2, "{totals:?}");
+
+    let cloud = plant.cloud();
+    cable.lead_to(cloud.address());
+    device.says(&["broker `hall`", "no longer wait"]);
+    let totals = plant.totals_with("all has come", |totals| {
+        totals.get("acknowledged") == NUMBER
+    });
+    assert_eq!(totals.get("dropped"), 0, "{totals:?}");
+    totals.assert_balance();
 }
 
 #[test]
@@ -59,14 +143,7 @@ fn messages_of_a_broker_go_up_also_after_it_was_away_and_after_a_change_of_the_f
             totals.get("accepted") + totals.get("pending") == number
         })
     };
-    // Once it has subscribed: what comes before is none of its own.
-    until("the subscription stands", || {
-        let lines = broker.lines();
-        let stands = lines
-            .iter()
-            .any(|line| line.contains("Sending SUBACK to press-7-flows"));
-        stands.then_some(())
-    });
+    until_subscribed(&broker);
     publish(hall, "plant/s1/temperature", "{\"value\":21.5}");
     publish(hall, "plant/s1/humidity", "40");
     publish(hall, "plant/door", "OPEN");

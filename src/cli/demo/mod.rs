@@ -26,7 +26,7 @@ use crate::device::{Device, Meter, Parts, Totals};
 use crate::examples;
 use crate::flow::Site;
 use crate::logging;
-use crate::outbox::RecordId;
+use crate::outbox::{Pressure, RecordId};
 use crate::runtime::Clock;
 use crate::runtime::driver::subscribing::NoSubscriptions;
 use crate::uplink;
@@ -309,6 +309,7 @@ fn start_device(
         flows: site.flows,
         board: Box::new(RealTime::start(board, clock)?),
         outbox: Some(config.outbox_settings()),
+        pressure: Pressure::default(),
         uplink: config.uplink_settings(),
         clock: clock.clone(),
         subscriptions: Box::new(NoSubscriptions),

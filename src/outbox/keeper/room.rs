@@ -81,7 +81,7 @@ impl<S: Store> Keeper<S> {
             return Some(self.empty(generation, false, now));
         }
         match self.when_full {
-            WhenFull::DropNewest => None,
+            WhenFull::DropNewest | WhenFull::Block => None,
             WhenFull::DropOldest => self.drop_least(writer, now),
             WhenFull::Thin => {
                 let next = self.shared.with(|book| book.to_thin(writer));

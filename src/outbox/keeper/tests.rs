@@ -111,20 +111,24 @@ impl Store for Fake {
 }
 
 fn keeper(root: &Path) -> Keeper<Fake> {
+    keeper_with(root, WhenFull::DropOldest)
+}
+
+fn keeper_with(root: &Path, when_full: WhenFull) -> Keeper<Fake> {
     let limits = Limits {
         commit: Duration::from_secs(1),
         commit_bytes: 64 * 1024,
         max_pending: 10_000,
-        when_full: WhenFull::DropOldest,
+        when_full,
     };
     let book = Book::open(limits, 1, Snapshot::default());
-    let shared = Arc::new(Shared::new(book));
+    let shared = Arc::new(Shared::new(book, Pressure::default()));
     Keeper::new(
         shared,
         Fake::default(),
         Some(Box::new(root.to_owned())),
         1 << 30,
-        WhenFull::DropOldest,
+        when_full,
         true,
     )
 }
@@ -156,6 +160,25 @@ fn it_sleeps_until_something_is_due_and_writes_once() {
         (1, 3),
         "just after"
     );
+}
+
+#[test]
+fn pressure_is_high_while_more_than_half_of_the_memory_is_in_use() {
+    let dir = TempDir::new().expect("a directory");
+    for (when_full, is_pressed) in [(WhenFull::Block, true), (WhenFull::DropNewest, false)] {
+        let mut keeper = keeper_with(dir.path(), when_full);
+        let pressure = keeper.shared.pressure.clone();
+        keeper.store.fault = Some(io::ErrorKind::ReadOnlyFilesystem);
+        // A record takes 162 bytes of the 10,000.
+        append(&keeper, 30, at(0));
+        assert!(!pressure.is_high());
+        append(&keeper, 1, at(0));
+        keeper.step(at(2_000));
+        assert_eq!(pressure.is_high(), is_pressed);
+        keeper.store.fault = None;
+        keeper.step(at(4_000));
+        assert!(!pressure.is_high());
+    }
 }
 
 #[test]

@@ -36,6 +36,11 @@ impl Route {
         let to = self.to;
         self.readings.send(Event::Input { to, input }).is_ok()
     }
+
+    /// How much waits for its engine.
+    pub fn queued(&self) -> usize {
+        self.readings.len()
+    }
 }
 
 impl fmt::Debug for Route {
