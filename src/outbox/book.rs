@@ -16,13 +16,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::emptied::Emptied;
 use super::group::{GROUP_BYTES, Settlement, Snapshot, size_of};
 use super::ledger::{Ledger, Reason};
 use super::record::{Draft, Key, Lane, Record, RecordId};
 use super::store::FoundGroup;
 use crate::message::Timestamp;
 use crate::runtime::clock::Now;
-use lane::{Absorbed, Group, Loaded, Pending, Queue};
+use lane::{Group, Loaded, Pending, Queue};
 pub(super) use lane::{bytes_of, expires_at};
 use room::Moved;
 
@@ -63,7 +64,7 @@ pub(super) struct Limits {
 }
 
 /// Where a group lies: its generation, its lane and its first record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub(super) generation: u32,
     pub(super) lane: Lane,
@@ -110,6 +111,7 @@ pub(super) struct Book {
     dead_letters: VecDeque<DeadLetter>,
     /// When to write them: later, if that failed.
     dead_letters_due: Duration,
+    emptied: Emptied,
     ledger: Ledger,
 }
 
@@ -128,6 +130,7 @@ impl Book {
             dirty_since: None,
             dead_letters: VecDeque::new(),
             dead_letters_due: Duration::ZERO,
+            emptied: snapshot.emptied,
             ledger: Ledger {
                 epoch,
                 pending: 0,
@@ -146,11 +149,9 @@ impl Book {
             ..place.first
         };
         let queue = &mut self.lanes[place.lane.index()];
-        queue.absorbed.look_at(place.generation);
-        if queue.overlaps(place.first, end) || queue.absorbed.touches(place.first, end) {
+        if queue.overlaps(place.first, end) || self.emptied.contains(place) {
             return None;
         }
-        queue.absorbed.add(place.first.epoch, &found.covers);
         let live = found
             .runs
             .iter()
@@ -187,7 +188,6 @@ impl Book {
             self.dirty_since = Some(now);
         }
         for lane in Lane::ALL {
-            self.lanes[lane.index()].absorbed = Absorbed::default();
             self.raise_cursor(lane);
         }
         missing
@@ -390,6 +390,9 @@ impl Book {
 
     /// Writes the books alone: for when there is no room for records.
     pub(super) fn begin_without_records(&mut self, generations: Vec<u32>) -> Commit {
+        if !generations.is_empty() {
+            self.emptied.keep_only(&generations);
+        }
         Commit {
             groups: Vec::new(),
             settled: self.settled_among(generations),
@@ -401,6 +404,7 @@ impl Book {
                     ..self.ledger
                 },
                 settled: Settlement(self.lanes.each_ref().map(|queue| queue.settled.clone())),
+                emptied: self.emptied.clone(),
             },
             dirty_since: self.dirty_since.take(),
         }
@@ -511,7 +515,8 @@ impl Book {
         live
     }
 
-    fn settled_among(&self, generations: Vec<u32>) -> Vec<u32> {
+    /// Those of these generations that hold nothing live.
+    pub(super) fn settled_among(&self, generations: Vec<u32>) -> Vec<u32> {
         let mut settled = BTreeSet::from_iter(generations);
         for (_, group) in self.groups() {
             settled.remove(&group.generation);
@@ -629,18 +634,21 @@ impl Book {
         if self.lanes[lane.index()].settled.contains(id) {
             return false;
         }
+        let mut settled = (id, id.seq);
         if !self.remove_pending(key) {
             let Some((first, group)) = self.lanes[lane.index()].group_around_mut(id) else {
                 return false;
             };
             group.live -= 1;
             if group.live == 0 {
+                settled = (first, group.last);
                 self.forget_group(lane, first);
             }
             self.ledger.stored -= 1;
             self.dirty_since.get_or_insert(now);
         }
-        self.lanes[lane.index()].settled.insert(id);
+        let (first, last) = settled;
+        self.lanes[lane.index()].settle(first, last);
         self.raise_cursor(lane);
         true
     }
@@ -662,7 +670,7 @@ impl Book {
     fn drop_pending(&mut self, key: Key, reason: Reason) {
         if self.remove_pending(key) {
             self.ledger.drop_accepted(1, reason);
-            self.lanes[key.lane.index()].settled.insert(key.id);
+            self.lanes[key.lane.index()].settle(key.id, key.id.seq);
             self.raise_cursor(key.lane);
         }
     }

@@ -378,9 +378,13 @@ impl Generations {
     fn rescue(
         &mut self,
         number: u32,
-        intact: Vec<(FoundGroup, Vec<u8>)>,
+        mut intact: Vec<(FoundGroup, Vec<u8>)>,
         found: &mut Found,
     ) -> Result<(), StoreError> {
+        if let Some(snapshot) = &found.snapshot {
+            // What was carried over is said by the number of the generation, which changes.
+            intact.retain(|(group, _)| !snapshot.emptied.contains(group.place));
+        }
         let copied = self.begin_generation().and_then(|mut copy| {
             let mut batch = sled::Batch::default();
             for (group, value) in &intact {

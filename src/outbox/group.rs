@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::emptied::Emptied;
 use super::ledger::Ledger;
 use super::record::{Draft, Envelope, Key, Lane, Merged, Priority, Record, RecordId};
 use super::settled::Settled;
@@ -27,6 +28,8 @@ const HEADER: usize = 5;
 pub(super) struct Snapshot {
     pub(super) ledger: Ledger,
     pub(super) settled: Settlement,
+    #[serde(default)]
+    pub(super) emptied: Emptied,
 }
 
 /// What is settled in each lane, in the order of [`Lane::ALL`].

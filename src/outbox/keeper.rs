@@ -32,6 +32,8 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// The marker costs a few blocks of flash, so it is not written with every commit.
 const MARKER_EVERY: Duration = Duration::from_secs(300);
+/// How many groups are read before commits have their turn.
+const READS_AT_ONCE: usize = 64;
 /// sled's file grows by up to this much for a byte handed to it, plus a fixed part per commit.
 const GROWTH: u64 = 6;
 const GROWTH_PER_COMMIT: u64 = 64 * 1024;
@@ -143,6 +145,8 @@ pub(super) struct Keeper<S> {
     /// After a panic, nothing is done until then.
     rests_until: Duration,
     unread: Option<Unread>,
+    /// What is read next, where there was too much to read at once.
+    read_next: Option<Place>,
     /// What one commit may write, in bytes of records.
     batch_bytes: usize,
     emptying: Option<Emptying>,
@@ -192,6 +196,7 @@ impl<S: Store> Keeper<S> {
             trouble: None,
             rests_until: Duration::ZERO,
             unread: None,
+            read_next: None,
             batch_bytes,
             emptying: None,
             futile_until: Duration::ZERO,
@@ -259,7 +264,11 @@ impl<S: Store> Keeper<S> {
                     "outbox: the storage thread panicked, which is a fault of Tidegate; trying again by itself"
                 );
                 // What a commit in progress was to say is said again.
-                self.shared.with(|book| book.mark_dirty(now.mono));
+                // What was being merged is to be shown again.
+                self.shared.with(|book| {
+                    book.release_all();
+                    book.mark_dirty(now.mono);
+                });
                 // A reader whose group was being read asks for it again.
                 self.shared.changed.notify_one();
                 Some(self.rests_until)
@@ -285,7 +294,10 @@ impl<S: Store> Keeper<S> {
             self.trouble
                 .map_or(due, |trouble| trouble.retry_at.max(due))
         });
-        let read_at = self.unread.map(|unread| unread.retry_at);
+        let read_at = match self.read_next {
+            Some(_) => Some(now.mono),
+            None => self.unread.map(|unread| unread.retry_at),
+        };
         [commit_at, letters_at, read_at].into_iter().flatten().min()
     }
 
@@ -321,18 +333,24 @@ impl<S: Store> Keeper<S> {
         self.write_marker(ledger, now);
     }
 
+    /// Reads what readers want, and some more; not all of it at once, as what is to be written has its turn, too.
     fn read_wanted(&mut self, now: Now) {
         if self.unread.is_some_and(|unread| now.mono < unread.retry_at) {
             return;
         }
         let unread = self.unread.take();
+        let last = self.read_next.take();
         let mut next = self.shared.with(|book| {
             // It may have been settled meanwhile, and its generation removed.
             // Before what other lanes want: how often it failed is remembered for one group only.
             let unread = unread.and_then(|unread| book.unloaded(unread.lane, unread.first));
-            unread.or_else(|| book.wanted())
+            let last = last.and_then(|place| book.unloaded(place.lane, place.first));
+            unread.or(last).or_else(|| book.wanted())
         });
-        while let Some(place) = next {
+        for _ in 0..READS_AT_ONCE {
+            let Some(place) = next else {
+                return;
+            };
             next = match self.store.read(place) {
                 Ok(records) => self.shared.with(|book| {
                     book.load(place, records);
@@ -347,36 +365,52 @@ impl<S: Store> Keeper<S> {
                 // sled writes when it opens a generation.
                 Err(error) if error.is_disk_full() && self.release_reserve(now) => Some(place),
                 Err(error) => {
-                    let before = unread.filter(|unread| unread.first == place.first);
-                    let failures = before.map_or(0, |unread| unread.failures)
-                        + u32::from(error.is_bad_medium());
-                    if failures < READ_TRIES {
-                        tracing::warn!("outbox: {}; trying again", words(&error));
-                        let pause = match before {
-                            // A medium is given up after some failures, and those come soon.
-                            Some(before) if failures == 0 => (before.pause * 2).min(RETRY_MAX),
-                            _ => RETRY_MIN,
-                        };
-                        self.unread = Some(Unread {
-                            lane: place.lane,
-                            first: place.first,
-                            failures,
-                            pause,
-                            retry_at: now.mono + pause,
-                        });
+                    if self.read_later(place, &error, unread, now) {
                         return;
                     }
-                    let lost = self.give_up_generation(place.generation, now);
-                    tracing::error!(
-                        "outbox: {}, {failures} times; it is moved to {}, and {lost} records are lost",
-                        words(&error),
-                        files::DAMAGED
-                    );
                     None
                 }
             };
             self.shared.changed.notify_one();
         }
+        self.read_next = next;
+    }
+
+    /// What could not be read is tried again, later each time; but what the medium does not give after some tries is given up, with all of
+    /// its generation. Whether it is tried again.
+    fn read_later(
+        &mut self,
+        place: Place,
+        error: &StoreError,
+        before: Option<Unread>,
+        now: Now,
+    ) -> bool {
+        let before = before.filter(|before| before.first == place.first);
+        let failures =
+            before.map_or(0, |before| before.failures) + u32::from(error.is_bad_medium());
+        if failures < READ_TRIES {
+            tracing::warn!("outbox: {}; trying again", words(error));
+            let pause = match before {
+                // A medium is given up after some failures, and those come soon.
+                Some(before) if failures == 0 => (before.pause * 2).min(RETRY_MAX),
+                _ => RETRY_MIN,
+            };
+            self.unread = Some(Unread {
+                lane: place.lane,
+                first: place.first,
+                failures,
+                pause,
+                retry_at: now.mono + pause,
+            });
+            return true;
+        }
+        let lost = self.give_up_generation(place.generation, now);
+        tracing::error!(
+            "outbox: {}, {failures} times; it is moved to {}, and {lost} records are lost",
+            words(error),
+            files::DAMAGED
+        );
+        false
     }
 
     fn give_up(&mut self, place: Place, now: Now) -> u64 {

@@ -12,6 +12,7 @@
 //! ledger       the numbers that must add up
 //! settled      which records are done with
 //! book         all of the bookkeeping, pure
+//! emptied      what was carried over from where
 //! group        the bytes of a group and of a snapshot
 //! store        what is needed of a disk
 //! generations  the disk that there is; the only file that names sled
@@ -32,6 +33,7 @@
 mod beside;
 mod book;
 pub mod care;
+mod emptied;
 mod files;
 mod flash;
 mod generations;

@@ -23,13 +23,16 @@ impl Settled {
         id < self.below || self.range_at(id).is_some_and(|(_, last)| id.seq <= last)
     }
 
-    /// Whether one of the ids from `first` to the seq `last` of the same epoch is in the set.
-    pub(super) fn touches(&self, first: RecordId, last: u64) -> bool {
-        let end = RecordId { seq: last, ..first };
-        self.contains(first)
-            || self
-                .range_at(end)
-                .is_some_and(|(_, last)| last >= first.seq)
+    #[cfg(test)]
+    pub(super) fn ranges(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// The id after the range that ends before `id`, in the same epoch.
+    pub(super) fn end_before(&self, id: RecordId) -> Option<RecordId> {
+        let (_, last) = self.range_at(id)?;
+        let seq = last.checked_add(1)?;
+        (seq < id.seq).then_some(RecordId { seq, ..id })
     }
 
     pub(super) fn insert(&mut self, id: RecordId) {

@@ -108,18 +108,12 @@ pub(super) struct FoundGroup {
     pub(super) bytes: usize,
     /// When the last of its records expires; none if one never does.
     pub(super) expires_at: Option<Timestamp>,
-    /// The seqs that merged records in it stand for, as ranges that may overlap.
-    pub(super) covers: Vec<(u64, u64)>,
 }
 
 impl FoundGroup {
     /// None for a group without a record.
     pub(super) fn new(generation: u32, records: &[Arc<Record>]) -> Option<FoundGroup> {
         let first = records.first()?;
-        let covers = records.iter().filter_map(|record| {
-            let from = record.merged?.from;
-            (from.epoch == record.id.epoch).then_some((from.seq, record.id.seq))
-        });
         Some(FoundGroup {
             place: Place {
                 generation,
@@ -129,7 +123,6 @@ impl FoundGroup {
             runs: runs(records),
             bytes: bytes_of(records),
             expires_at: expires_at(records),
-            covers: covers.collect(),
         })
     }
 }

@@ -70,39 +70,6 @@ pub(in crate::outbox) fn expires_at(records: &[Arc<Record>]) -> Option<Timestamp
     times.reduce(|a, b| Some(a?.max(b?))).flatten()
 }
 
-/// Ids that merged records stand for, while what was found on disk is taken in: groups of older generations that have some of
-/// them were merged into a newer one.
-#[derive(Debug, Default)]
-pub(super) struct Absorbed {
-    ids: Settled,
-    /// Those of the generation that is taken in.
-    of_this: Vec<(RecordId, u64)>,
-    generation: u32,
-}
-
-impl Absorbed {
-    pub(super) fn look_at(&mut self, generation: u32) {
-        if self.generation != generation {
-            self.generation = generation;
-            for (first, last) in self.of_this.drain(..) {
-                self.ids.insert_range(first, last);
-            }
-        }
-    }
-
-    pub(super) fn add(&mut self, epoch: u64, covers: &[(u64, u64)]) {
-        let ids = covers.iter().map(|(from, to)| {
-            let first = RecordId { epoch, seq: *from };
-            (first, *to)
-        });
-        self.of_this.extend(ids);
-    }
-
-    pub(super) fn touches(&self, first: RecordId, end: RecordId) -> bool {
-        self.ids.touches(first, end.seq)
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) records: Vec<Arc<Record>>,
@@ -121,7 +88,6 @@ pub(super) struct Queue {
     pub(super) settled: Settled,
     /// The last pending record that a reader has seen.
     pub(super) shown: RecordId,
-    pub(super) absorbed: Absorbed,
 }
 
 impl Queue {
@@ -132,7 +98,6 @@ impl Queue {
             wanted: None,
             settled,
             shown: RecordId::default(),
-            absorbed: Absorbed::default(),
         }
     }
 
@@ -187,6 +152,21 @@ impl Queue {
             }
         }
         records
+    }
+
+    /// The ids from `first` to the seq `last` of the same epoch are done with; and so are those of other lanes between them and what
+    /// was settled before them: else each record would be a range of its own where lanes take turns.
+    pub(super) fn settle(&mut self, first: RecordId, last: u64) {
+        let from = self.settled.end_before(first).filter(|from| {
+            let between = (Bound::Included(*from), Bound::Excluded(first));
+            let is_stored =
+                self.group_around(*from).is_some() || self.groups.range(between).next().is_some();
+            let pending = (Bound::Included(from.seq), Bound::Excluded(first.seq));
+            let mut pending = self.pending.range(pending);
+            let is_pending = pending.any(|(_, it)| it.record.id.epoch == first.epoch);
+            !is_stored && !is_pending
+        });
+        self.settled.insert_range(from.unwrap_or(first), last);
     }
 
     pub(super) fn overlaps(&self, first: RecordId, end: RecordId) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! Terms: a *batch* is what one commit carries over: *rows* of groups, each of one lane, one epoch and one generation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,16 +41,18 @@ pub(in crate::outbox) struct Moved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::outbox) struct Victim {
     pub(in crate::outbox) generation: u32,
-    /// What goes; the rest is carried over, if there is any.
+    /// What goes, with lower ones; the rest is carried over, if there is any.
     pub(in crate::outbox) priority: Priority,
     pub(in crate::outbox) has_rest: bool,
 }
 
-#[derive(Clone, Copy)]
+/// Of the groups of a generation.
+#[derive(Default)]
 struct Share {
     least: usize,
     all: usize,
-    oldest: RecordId,
+    /// The first id of those that could go.
+    oldest: Option<RecordId>,
 }
 
 /// Whether the records of a group may be merged: alarms are not, nor what may be on its way.
@@ -91,54 +93,39 @@ impl Book {
         priorities.any(|other| Some(other) != first)
     }
 
-    /// What goes next, but for the generation that is written to: records of the lowest priority there is, the oldest of them, but
-    /// for generations that hold next to none.
+    /// What goes next, but for the generation that is written to: of the lowest priority of which some generation has enough, the
+    /// oldest. What is of a still lower one goes with it: by itself it would free less than carrying over the rest takes.
     pub(in crate::outbox) fn victim(&self, writer: Option<u32>) -> Option<Victim> {
-        const WORTH_IT: usize = 8;
-        let old = || {
-            let groups = self.groups();
-            groups.filter(|(place, _)| Some(place.generation) != writer)
-        };
-        let priority = old().map(|(place, _)| place.lane.priority).min()?;
-        let mut shares: BTreeMap<u32, Share> = BTreeMap::new();
-        for (place, _) in old() {
-            let share = shares.entry(place.generation).or_insert(Share {
-                least: 0,
-                all: 0,
-                oldest: RecordId {
-                    epoch: u64::MAX,
-                    seq: u64::MAX,
-                },
-            });
-            share.all += 1;
-            if place.lane.priority == priority {
-                share.least += 1;
-                share.oldest = share.oldest.min(place.first);
+        const ENOUGH: usize = 8;
+        let mut by_priority = [Priority::Low, Priority::Normal, Priority::High].into_iter();
+        by_priority.find_map(|priority| {
+            let mut shares: BTreeMap<u32, Share> = BTreeMap::new();
+            for (place, _) in self.groups() {
+                let share = shares.entry(place.generation).or_default();
+                share.all += 1;
+                if place.lane.priority <= priority {
+                    share.least += 1;
+                    let oldest = share.oldest.get_or_insert(place.first);
+                    *oldest = place.first.min(*oldest);
+                }
             }
-        }
-        let worth_it = shares
-            .iter()
-            .filter(|(_, it)| it.least * WORTH_IT >= it.all);
-        let oldest = worth_it.min_by_key(|(_, it)| it.oldest);
-        // Of the others the one with the most to give.
-        let any = || {
-            shares
-                .iter()
-                .max_by_key(|(_, it)| it.least * 1_000 / it.all)
-        };
-        let (generation, share) = oldest.or_else(any)?;
-        Some(Victim {
-            generation: *generation,
-            priority,
-            has_rest: share.least < share.all,
+            let others = shares.iter().filter(|(it, _)| Some(**it) != writer);
+            let (generation, share) = others
+                .filter(|(_, it)| it.oldest.is_some() && it.least * ENOUGH >= it.all)
+                .min_by_key(|(_, it)| it.oldest)?;
+            Some(Victim {
+                generation: *generation,
+                priority,
+                has_rest: share.least < share.all,
+            })
         })
     }
 
-    /// Gives up what is live of this priority in a generation. Returns how many records those were.
+    /// Gives up what is live of this priority, and lower ones, in a generation. Returns how many records those were.
     pub(in crate::outbox) fn drop_priority(&mut self, victim: Victim, now: Duration) -> u64 {
         let groups = self.groups().map(|(place, _)| place);
         let groups: Vec<Place> = groups
-            .filter(|it| it.generation == victim.generation && it.lane.priority == victim.priority)
+            .filter(|it| it.generation == victim.generation && it.lane.priority <= victim.priority)
             .collect();
         let drop = |place| self.drop_live(place, Reason::OverflowDisk, now);
         groups.into_iter().map(drop).sum()
@@ -167,7 +154,12 @@ impl Book {
     ) -> Vec<Row> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for lane in Lane::ALL {
+        let mut lanes = Lane::ALL;
+        if thins {
+            // First what may be merged: whether that is worth it shows before anything else is carried over.
+            lanes.sort_by_key(|lane| lane.priority);
+        }
+        for lane in lanes {
             let queue = &mut self.lanes[lane.index()];
             let mut groups = queue
                 .groups
@@ -215,6 +207,14 @@ impl Book {
         }
     }
 
+    /// Nothing is being merged any more, after a panic.
+    pub(in crate::outbox) fn release_all(&mut self) {
+        let queues = self.lanes.iter_mut();
+        for group in queues.flat_map(|queue| queue.groups.values_mut()) {
+            group.is_busy = false;
+        }
+    }
+
     /// These groups are not carried over after all.
     pub(in crate::outbox) fn release(&mut self, row: &Row) {
         for place in &row.places {
@@ -259,12 +259,16 @@ impl Book {
             }
         }
         let mut commit = self.begin_without_records(Vec::new());
+        for place in &places {
+            commit.snapshot.emptied.insert(*place);
+        }
         let is_tried = absorbed == Some(0);
         let absorbed = absorbed.unwrap_or(0);
         let ledger = &mut commit.snapshot.ledger;
         ledger.stored -= absorbed;
         ledger.drop_accepted(absorbed, Reason::Thinned);
-        let stays = |place: &Place| !places.contains(place);
+        let moves: HashSet<Place> = places.iter().copied().collect();
+        let stays = |place: &Place| !moves.contains(place);
         commit.settled = generations;
         for (place, _) in self.groups().filter(|(place, _)| stays(place)) {
             commit.settled.retain(|it| *it != place.generation);
@@ -294,6 +298,7 @@ impl Book {
             is_shown[lane] |= group.is_some_and(|group| group.is_shown);
             is_tried[lane] &= group.is_none_or(|group| group.is_tried);
             self.forget_group(place.lane, place.first);
+            self.emptied.insert(*place);
         }
         self.ledger.stored -= moved.absorbed;
         self.ledger.drop_accepted(moved.absorbed, Reason::Thinned);

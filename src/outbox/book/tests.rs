@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::room::Victim;
 use super::*;
-use crate::outbox::record::Priority;
+use crate::outbox::record::{Merged, Priority};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits {
@@ -50,7 +50,6 @@ fn found(generation: u32, first: u64, last: u64) -> FoundGroup {
         runs: vec![(first, last)],
         bytes: 0,
         expires_at: None,
-        covers: Vec::new(),
     }
 }
 
@@ -504,20 +503,122 @@ fn what_follows_a_row_of_expired_records_is_shown_at_once() {
     assert_eq!(seqs(&book.peek(LANE, None, 2, now)), [4]);
 }
 
-#[test]
-fn what_was_merged_hides_in_older_generations_what_it_stands_for() {
-    let mut book = book(LIMITS);
-    let merged = FoundGroup {
-        covers: vec![(1, 31), (2, 32)],
-        ..found(2, 31, 32)
+/// Merged records with these seqs, each of which stands for the last 15 of its topic, of which there are as many: so what one group
+/// stands for overlaps with what others hold.
+fn merged(seqs: std::ops::RangeInclusive<u64>) -> Vec<Arc<Record>> {
+    let record = |seq| {
+        let mut record = Record::new(id(seq), draft(10));
+        record.merged = Some(Merged {
+            from: id(seq - 100),
+            count: 16,
+        });
+        Arc::new(record)
     };
-    assert_eq!(book.found(&merged), Some(2));
-    assert_eq!(book.found(&found(2, 25, 26)), Some(2), "beside it");
-    assert_eq!(book.found(&found(1, 1, 16)), None);
-    assert_eq!(book.found(&found(1, 17, 24)), None);
-    assert_eq!(book.found(&found(1, 33, 40)), Some(8));
+    seqs.map(record).collect()
+}
+
+#[test]
+fn what_was_carried_over_in_part_is_there_once_after_a_restart() {
+    let mut book = book(LIMITS);
+    let original = [found(1, 201, 210), found(1, 211, 220), found(1, 221, 230)];
+    for group in &original {
+        book.found(group);
+    }
     book.reconcile(0, ms(0));
-    assert_eq!(book.ledger().stored, 12);
+    let mut last = None;
+    for (generation, group, seqs) in [(2, &original[0], 201..=210), (3, &original[1], 211..=220)] {
+        let commit = book.begin_moving(
+            vec![group.place],
+            vec![merged(seqs)],
+            Some(0),
+            vec![1, 2, 3],
+        );
+        last = Some(commit.snapshot.clone());
+        book.committed(commit, generation, 0, ms(0));
+    }
+    let later = book.begin(vec![1, 2, 3]).snapshot;
+    for snapshot in [last.expect("the last commit"), later] {
+        let mut book = Book::open(LIMITS, 2, snapshot);
+        let live = [
+            book.found(&found(3, 211, 220)),
+            book.found(&found(2, 201, 210)),
+            book.found(&original[2]),
+            book.found(&original[1]),
+            book.found(&original[0]),
+        ];
+        assert_eq!(live, [Some(10), Some(10), Some(10), None, None]);
+        assert_eq!(book.reconcile(0, ms(0)), 0);
+    }
+}
+
+#[test]
+fn what_was_merged_into_others_stays_done_with_once_those_are_delivered() {
+    let mut book = book(LIMITS);
+    let original = [found(1, 1, 16), found(1, 17, 32)];
+    for group in &original {
+        book.found(group);
+    }
+    book.reconcile(0, ms(0));
+    let to_sixteen = merged(116..=116).into_iter().map(|record| {
+        let mut record = Record::clone(&record);
+        record.id = id(16);
+        Arc::new(record)
+    });
+    let rows = vec![to_sixteen.collect()];
+    let commit = book.begin_moving(vec![original[0].place], rows, Some(15), vec![1]);
+    book.committed(commit, 2, 0, ms(0));
+    book.acknowledge(key(16), ms(0));
+    // The second generation goes, and the first is still being emptied.
+    let snapshot = book.begin(vec![1, 3]).snapshot;
+    let mut book = Book::open(LIMITS, 2, snapshot);
+    assert_eq!(book.found(&original[1]), Some(16));
+    assert_eq!(book.found(&original[0]), None);
+}
+
+/// Where lanes take turns, what is settled in one of them is still said briefly.
+#[test]
+fn what_is_settled_in_turns_with_other_lanes_is_one_range() {
+    let mut book = book(LIMITS);
+    let other = |number: u64| {
+        let priority = Priority::High;
+        let is_other = number % 3 > 0;
+        Draft {
+            priority: if is_other {
+                priority
+            } else {
+                draft(10).priority
+            },
+            ..draft(10)
+        }
+    };
+    book.found(&found(1, 1, 5));
+    book.reconcile(0, ms(0));
+    book.last_seq = 100;
+    for number in 0..30 {
+        book.append(other(number), ms(0));
+    }
+    let mine = || (101..=130).filter(|seq| (seq - 101) % 3 == 0);
+    let check = |book: &Book, ranges: usize, what: &str| {
+        let settled = &book.lanes[LANE.index()].settled;
+        assert_eq!(settled.ranges(), ranges, "{what}: {settled:?}");
+        let settled = |seq| book.lanes[LANE.index()].settled.contains(id(seq));
+        assert!((1..=5).all(|seq| !settled(seq)), "{what}");
+    };
+    for seq in mine().take(4) {
+        book.acknowledge(key(seq), ms(0));
+    }
+    check(&book, 1, "in order");
+    book.acknowledge(key(119), ms(0));
+    check(&book, 2, "beyond one that is pending");
+    assert!(!book.lanes[LANE.index()].settled.contains(id(113)));
+    let commit = book.begin(vec![1]);
+    book.committed(commit, 2, 0, ms(0));
+    book.acknowledge(key(122), ms(0));
+    check(&book, 3, "of a group that has live ones");
+    for seq in mine() {
+        book.acknowledge(key(seq), ms(0));
+    }
+    check(&book, 1, "all of the group");
 }
 
 /// Three generations of a full outbox: alarms and readings in the oldest, readings in the second, low ones in the third.
@@ -560,6 +661,38 @@ fn of_a_full_outbox_the_oldest_of_the_lowest_priority_goes_first() {
     assert_eq!(book.victim(Some(1)), None);
     let ledger = book.ledger();
     assert_eq!((ledger.stored, ledger.dropped_overflow_disk), (1, 3));
+}
+
+#[test]
+fn what_is_too_little_to_free_room_by_itself_goes_with_the_next_priority() {
+    let check = |low: u64, normal: u64, high: u64, priority, has_rest| {
+        let mut book = book(LIMITS);
+        let numbers = [
+            (Priority::Low, low),
+            (Priority::Normal, normal),
+            (Priority::High, high),
+        ];
+        let mut seq = 0;
+        for (priority, number) in numbers {
+            for _ in 0..number {
+                seq += 1;
+                let mut group = found(1, seq, seq);
+                group.place.lane.priority = priority;
+                book.found(&group);
+            }
+        }
+        book.reconcile(0, ms(0));
+        let victim = book.victim(None).expect("there is one");
+        assert_eq!((victim.priority, victim.has_rest), (priority, has_rest));
+        let goes = numbers.iter().filter(|(it, _)| *it <= priority);
+        let goes: u64 = goes.map(|(_, number)| number).sum();
+        assert_eq!(book.drop_priority(victim, ms(0)), goes);
+    };
+    check(1, 3, 4, Priority::Low, true);
+    check(1, 3, 5, Priority::Normal, true);
+    check(1, 0, 7, Priority::Low, true);
+    check(1, 0, 8, Priority::High, false);
+    check(0, 1, 0, Priority::Normal, false);
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub(super) struct Emptying {
     thins: bool,
     /// What is to be written next, as it was read.
     batch: Vec<ReadRow>,
-    /// What the outbox should take on disk at most once that is done, for it to have been worth it.
-    worth_it_below: u64,
+    /// What the outbox should take on disk at most once that is done, for it to have been worth it; none if it has to be done anyway.
+    worth_it_below: Option<u64>,
 }
 
 /// What merging comes to.
@@ -71,6 +71,17 @@ impl<S: Store> Keeper<S> {
         if let Some(emptying) = self.emptying.take() {
             return Some(self.go_on(emptying, now));
         }
+        let generations = self.store.generations();
+        let done_with = self.shared.with(|book| book.settled_among(generations));
+        if let Some(done_with) = done_with.into_iter().find(|it| Some(*it) != writer) {
+            // Before anything more is dropped, what was dropped has to free its room. That a disk fails is no reason to drop more.
+            if !self.write_books(now) {
+                return Some(false);
+            }
+            if !self.store.generations().contains(&done_with) {
+                return Some(true);
+            }
+        }
         let expired = self.shared.with(|book| book.drop_expired_groups(now));
         if expired > 0 {
             tracing::info!("outbox: full; dropped {expired} records that had expired");
@@ -78,7 +89,7 @@ impl<S: Store> Keeper<S> {
         }
         let is_futile = now.mono < self.futile_until;
         if let Some(generation) = self.mostly_settled(writer).filter(|_| !is_futile) {
-            return Some(self.empty(generation, false, now));
+            return Some(self.empty_if_worth_it(generation, false, now));
         }
         match self.when_full {
             WhenFull::DropNewest | WhenFull::Block => None,
@@ -87,7 +98,7 @@ impl<S: Store> Keeper<S> {
                 let next = self.shared.with(|book| book.to_thin(writer));
                 let next = next.filter(|_| !is_futile);
                 match next {
-                    Some(generation) => Some(self.empty(generation, true, now)),
+                    Some(generation) => Some(self.empty_if_worth_it(generation, true, now)),
                     None => self.drop_least(writer, now),
                 }
             }
@@ -104,7 +115,10 @@ impl<S: Store> Keeper<S> {
 
     /// How much is carried over by one commit.
     fn bytes_at_once(&self) -> usize {
-        self.batch_bytes.max(GROUPS_AT_ONCE * GROUP_BYTES)
+        // As large as a generation, it would outgrow what is kept free for it.
+        let at_most = usize::try_from(self.store.generation_size() / GROWTH).unwrap_or(usize::MAX);
+        let at_once = at_most.min(GROUPS_AT_ONCE * GROUP_BYTES);
+        self.batch_bytes.max(at_once)
     }
 
     /// What carrying over takes for a while: what is live in a generation is there twice until all of it is elsewhere.
@@ -142,11 +156,13 @@ impl<S: Store> Keeper<S> {
         tracing::warn!(
             "outbox: full; dropped the {dropped} records of the lowest priority in its oldest part (max_size, when_full)"
         );
-        if now.mono < self.futile_until {
-            // It goes once all that is in it has gone.
-            return Some(self.write_books(now));
-        }
-        Some(self.empty(generation, false, now))
+        let emptying = Emptying {
+            generation,
+            thins: false,
+            batch: Vec::new(),
+            worth_it_below: None,
+        };
+        Some(self.go_on(emptying, now))
     }
 
     /// Gives up a generation. That is synced before its files go, so that the ledger tells why they went.
@@ -158,13 +174,13 @@ impl<S: Store> Keeper<S> {
         self.let_go(generation, now)
     }
 
-    fn empty(&mut self, generation: u32, thins: bool, now: Now) -> bool {
+    fn empty_if_worth_it(&mut self, generation: u32, thins: bool, now: Now) -> bool {
         let gain = self.store.bytes_of(generation) / 4;
         let emptying = Emptying {
             generation,
             thins,
             batch: Vec::new(),
-            worth_it_below: self.store.disk_bytes().saturating_sub(gain),
+            worth_it_below: Some(self.store.disk_bytes().saturating_sub(gain)),
         };
         self.go_on(emptying, now)
     }
@@ -184,12 +200,11 @@ impl<S: Store> Keeper<S> {
             }
             match self.read_batch(batch, now) {
                 Ok(batch) => emptying.batch = batch,
-                Err(error) => {
-                    tracing::error!(
-                        "outbox: {}, and it is full: what is there cannot be carried over",
-                        words(&error)
-                    );
-                    return self.drop_generation(generation, now);
+                Err((place, error)) => {
+                    // It is read again as what a reader wants is; what cannot be read is given up there in the end.
+                    self.read_later(place, &error, None, now);
+                    self.pause(now);
+                    return false;
                 }
             }
         }
@@ -207,6 +222,7 @@ impl<S: Store> Keeper<S> {
             // What was merged of it is elsewhere by now. The policy looks again.
             self.shared.with(|book| book.mark_tried(generation));
             self.release(&emptying.batch);
+            self.note_gain(&emptying, now);
             return true;
         }
         let places = emptying.batch.iter().flat_map(|(row, _)| &row.places);
@@ -219,7 +235,11 @@ impl<S: Store> Keeper<S> {
         let is_written = self.write(commit, now);
         if !is_written && self.is_full_beyond_help() {
             self.release(&emptying.batch);
-            return self.drop_generation(generation, now);
+            return match self.when_full {
+                WhenFull::DropNewest | WhenFull::Block => false,
+                // Room is not to be had otherwise.
+                WhenFull::DropOldest | WhenFull::Thin => self.drop_generation(generation, now),
+            };
         }
         if is_written {
             emptying.batch.clear();
@@ -231,11 +251,18 @@ impl<S: Store> Keeper<S> {
         let is_left = self.store.generations().contains(&generation);
         if is_left || !is_written {
             self.emptying = Some(emptying);
-        } else if self.store.disk_bytes() > emptying.worth_it_below {
-            // Records so small, or so large, that carrying them over costs as much as it frees.
-            self.futile_until = now.mono + FUTILE_FOR;
+        } else {
+            self.note_gain(&emptying, now);
         }
         is_written
+    }
+
+    /// Records may be so small, or so large, or so unlike, that carrying them over costs as much as it frees.
+    fn note_gain(&mut self, emptying: &Emptying, now: Now) {
+        let disk_bytes = self.store.disk_bytes();
+        if emptying.worth_it_below.is_some_and(|it| disk_bytes > it) {
+            self.futile_until = now.mono + FUTILE_FOR;
+        }
     }
 
     /// What is read again by readers, as it is not carried over after all.
@@ -262,7 +289,11 @@ impl<S: Store> Keeper<S> {
         is_gone
     }
 
-    fn read_batch(&mut self, rows: Vec<Row>, now: Now) -> Result<Vec<ReadRow>, StoreError> {
+    fn read_batch(
+        &mut self,
+        rows: Vec<Row>,
+        now: Now,
+    ) -> Result<Vec<ReadRow>, (Place, StoreError)> {
         let mut batch: Vec<ReadRow> = rows.into_iter().map(|row| (row, Vec::new())).collect();
         for at in 0..batch.len() {
             for place in batch[at].0.places.clone() {
@@ -278,7 +309,7 @@ impl<S: Store> Keeper<S> {
                     Err(error) if error.is_damage() => self.give_up_damaged(place, &error, now),
                     Err(error) => {
                         self.release(&batch);
-                        return Err(error);
+                        return Err((place, error));
                     }
                 }
             }

@@ -357,7 +357,6 @@ fn what_makes_room_is_the_generation_with_the_oldest_records_whatever_its_number
                 runs: vec![(seq, seq)],
                 bytes: 0,
                 expires_at: None,
-                covers: Vec::new(),
             });
         }
         book.reconcile(0, Duration::ZERO);
@@ -406,7 +405,6 @@ fn reopened(root: &Path) -> Keeper<Fake> {
             runs: vec![(1, 3)],
             bytes: 0,
             expires_at: None,
-            covers: Vec::new(),
         });
         book.reconcile(0, Duration::ZERO);
         assert!(book.peek(LANE, None, 10, Now::default()).is_empty());

@@ -67,7 +67,7 @@ fn a_disk_that_becomes_read_only_costs_nothing_that_was_accepted() {
         disk.become_read_only();
         device.says(&["outbox", "Read-only file system"]);
         // The flows go on, and so does the link; what is asked beside the process is answered.
-        if (round + random.below(2)) % 2 == 0 {
+        if (round + random.below(2)).is_multiple_of(2) {
             site.cable.lead_to(site.broker.address);
             until(
                 "what waits is delivered from a disk that is only read",
