@@ -31,6 +31,8 @@ const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// The name that sled 0.34 gives the file it writes to, and the directory for what is too large for it.
 const SLED_FILE: &str = "db";
 const SLED_BLOBS: &str = "blobs";
+/// In what it grows its file: `segment_size` of its `Config`, by default.
+const SLED_SEGMENT: u64 = 512 * 1024;
 /// sled lets go of its lock only when its last background job ends.
 const LOCK_TRIES: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -72,7 +74,7 @@ struct Generation {
     file: File,
     blobs: BTreeSet<std::ffi::OsString>,
     /// Where it lies, if it is only a copy; it goes after sled has closed it.
-    _copy: Option<TempDir>,
+    copy: Option<TempDir>,
 }
 
 impl Generation {
@@ -80,7 +82,7 @@ impl Generation {
     fn open_existing(dir: &Path, number: u32) -> Result<Generation, StoreError> {
         let mut tries = 1;
         loop {
-            match Generation::open(dir.to_owned(), number) {
+            match Generation::open_to_read(dir.to_owned(), number) {
                 Err(error) if error.is_bad_medium() && tries < READ_TRIES => {
                     tries += 1;
                     std::thread::sleep(READ_PAUSE);
@@ -127,7 +129,7 @@ impl Generation {
             db,
             file,
             blobs: BTreeSet::new(),
-            _copy: None,
+            copy: None,
         };
         generation.sync()?;
         files::sync_dir(&generation.dir).map_err(io_error("sync", &generation.dir))?;
@@ -136,10 +138,16 @@ impl Generation {
 
     /// Opens what is only to be read, also where nothing can be written.
     fn open_to_read(dir: PathBuf, number: u32) -> Result<Generation, StoreError> {
-        let error = match Generation::open(dir.clone(), number) {
-            Err(error) if read_only::may_be_readable(&error) => error,
-            other => return other,
-        };
+        match Generation::open(dir.clone(), number) {
+            Err(error) if read_only::may_be_readable(&error) => {
+                Generation::open_copy(dir, number, error)
+            }
+            other => other,
+        }
+    }
+
+    /// Opens a copy of what lies in `dir`, without what sled keeps beside its data; or gives back the error if that cannot be done.
+    fn open_copy(dir: PathBuf, number: u32, error: StoreError) -> Result<Generation, StoreError> {
         let copied = read_only::copy(&dir, &[SLED_FILE, SLED_BLOBS])
             .map_err(|error| error.to_string())
             .and_then(|copy| {
@@ -150,7 +158,7 @@ impl Generation {
         match copied {
             Ok((copy, generation)) => Ok(Generation {
                 dir,
-                _copy: Some(copy),
+                copy: Some(copy),
                 ..generation
             }),
             Err(detail) => {
@@ -198,6 +206,12 @@ impl Generation {
 
     fn size(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
+    }
+
+    /// What it takes on disk once it has been opened again: sled then fills up the last segment of its file. Else a start would make an
+    /// outbox full that was not.
+    fn size_when_opened(&self) -> u64 {
+        self.size().next_multiple_of(SLED_SEGMENT)
     }
 
     /// Reads whatever can be read, from both ends if something in the middle cannot.
@@ -294,23 +308,33 @@ impl Generations {
         found: &mut Found,
     ) -> Result<(), StoreError> {
         let dir = dir_of(&self.root, number);
+        let mut damage = None;
         let generation = match Generation::open_existing(&dir, number) {
             Ok(generation) => generation,
             Err(error) if error.is_damage() => {
-                tracing::error!(
-                    "outbox: {} cannot be opened and is moved to {}: {}",
-                    dir.display(),
-                    files::DAMAGED,
-                    words(&error)
-                );
-                self.take_out(number)?;
-                found.damaged += 1;
-                return Ok(());
+                damage = Some(words(&error));
+                // Often only what sled keeps beside its data is damaged, which it does without.
+                match Generation::open_copy(dir.clone(), number, error) {
+                    Ok(copy) => copy,
+                    Err(error) => {
+                        tracing::error!(
+                            "outbox: {} cannot be opened and is moved to {}: {}",
+                            dir.display(),
+                            files::DAMAGED,
+                            words(&error)
+                        );
+                        self.take_out(number)?;
+                        found.damaged += 1;
+                        return Ok(());
+                    }
+                }
             }
             Err(error) => return Err(error),
         };
-        self.sizes.insert(number, generation.size());
+        let is_copy = generation.copy.is_some();
+        self.sizes.insert(number, generation.size_when_opened());
         let (entries, problem) = generation.entries();
+        let problem = damage.or(problem);
         let mut intact = Vec::new();
         let mut bad = Vec::new();
         for (key, value) in entries {
@@ -359,7 +383,7 @@ impl Generations {
             found
                 .groups
                 .extend(intact.into_iter().map(|(group, _)| group));
-            if is_newest {
+            if is_newest && !is_copy {
                 self.writer = Some(generation);
             }
             return Ok(());
@@ -395,7 +419,7 @@ impl Generations {
             }
             guarded(&copy.dir, "write to", || copy.db.apply_batch(batch))?;
             copy.sync()?;
-            self.sizes.insert(copy.number, copy.size());
+            self.sizes.insert(copy.number, copy.size_when_opened());
             Ok(copy.number)
         });
         let generation = match copied {
@@ -512,7 +536,7 @@ impl Generations {
         insert(SNAPSHOT_KEY, encode_snapshot(&commit.snapshot));
         guarded(&writer.dir, "write to", || writer.db.apply_batch(batch))?;
         writer.sync()?;
-        self.sizes.insert(writer.number, writer.size());
+        self.sizes.insert(writer.number, writer.size_when_opened());
         Ok(bytes)
     }
 }
@@ -724,7 +748,8 @@ impl Generations {
             generation.db.insert(SNAPSHOT_KEY, value)
         })?;
         generation.sync()?;
-        self.sizes.insert(generation.number, generation.size());
+        self.sizes
+            .insert(generation.number, generation.size_when_opened());
         Ok(generation.number)
     }
 }

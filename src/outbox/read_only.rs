@@ -19,6 +19,7 @@ const EROFS: i32 = 30;
 pub(super) fn may_be_readable(error: &StoreError) -> bool {
     // A medium that fails may fail only what sled writes.
     error.is_bad_medium()
+        || error.is_disk_full()
         || matches!(error, StoreError::Io { source, .. } if source.raw_os_error() == Some(EROFS))
 }
 

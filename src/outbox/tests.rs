@@ -494,9 +494,6 @@ fn damage_that_sled_notices_is_set_aside_and_the_start_goes_on() {
     check("flipped", 500, &|generation| {
         change_byte(&generation.join("db"), b"0123456789012345678901234567")
     });
-    check("a bad medium", 999, &|generation| {
-        fs::write(generation.join(generations::INJECTED), "5").expect("writable");
-    });
     check("a file instead", 999, &|generation| {
         fs::remove_dir_all(generation).expect("removable");
         fs::write(generation, b"what?").expect("writable");
@@ -546,10 +543,48 @@ fn pressure_rises_before_anything_is_dropped_and_falls_once_there_is_room() {
     until("the pressure to fall", || !pressure.is_high());
 }
 
-/// EIO is what a medium answers that still gives what it has, EROFS what its file system does then.
+/// sled fills up the last segment of a file that it opens.
+#[test]
+fn a_restart_does_not_make_an_outbox_full_that_was_not() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = Settings {
+        max_size: MIN_SIZE,
+        ..settings(&dir, SOON)
+    };
+    let (outbox, _) = open(&settings);
+    let mut number = 0;
+    let mut fill = |outbox: &Outbox| {
+        append(outbox, number..number + 100, 500);
+        number += 100;
+        until("nothing to be pending", || outbox.ledger().pending == 0);
+    };
+    // Until just before something is dropped.
+    while outbox.ledger().disk_bytes < MIN_SIZE - settings.generation_size() {
+        fill(&outbox);
+    }
+    assert_eq!(outbox.ledger().dropped, 0);
+    for _ in 0..2 {
+        outbox.clone().close();
+    }
+    drop(outbox);
+    let (outbox, _) = open(&settings);
+    append(&outbox, 0..1, 500);
+    until("nothing to be pending", || outbox.ledger().pending == 0);
+    let ledger = outbox.ledger();
+    assert_eq!(ledger.dropped, 0, "{ledger:?}");
+    assert!(ledger.disk_bytes <= MIN_SIZE, "{ledger:?}");
+}
+
+/// EIO is what a medium answers that still gives what it has, EROFS what its file system does then, ENOSPC one that is full.
 #[test]
 fn records_on_a_disk_that_takes_no_writes_are_delivered() {
-    for errno in ["5", "30"] {
+    for (errno, is_at_start) in [
+        ("5", false),
+        ("30", false),
+        ("28", false),
+        ("5", true),
+        ("28", true),
+    ] {
         let dir = TempDir::new().expect("a directory");
         let settings = Settings {
             max_size: MIN_SIZE,
@@ -559,15 +594,49 @@ fn records_on_a_disk_that_takes_no_writes_are_delivered() {
         append(&outbox, 0..1000, 1000);
         until_stored(&outbox, 1000);
         outbox.close();
-        let (outbox, _) = open(&settings);
         let of_both = generations(&settings);
         assert!(of_both.len() >= 2, "one that is only read");
-        for generation in of_both {
-            fs::write(generation.join(generations::INJECTED), errno).expect("writable");
+        let inject = || {
+            for generation in &of_both {
+                fs::write(generation.join(generations::INJECTED), errno).expect("writable");
+            }
+        };
+        if is_at_start {
+            inject();
         }
+        let (outbox, opening) = open(&settings);
+        assert_eq!((opening.stored, opening.damaged), (1000, 0), "{errno}");
+        inject();
         drain(&outbox, 1000, 100);
         assert_eq!(outbox.ledger().dropped_damaged, 0);
     }
+}
+
+#[test]
+fn damage_beside_the_data_costs_a_start_no_record() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = settings(&dir, NEVER);
+    let (outbox, _) = open(&settings);
+    append(&outbox, 0..100, 200);
+    outbox.close();
+    open(&settings).0.close();
+    let generation = generations(&settings)[0].clone();
+    let files = fs::read_dir(&generation).expect("listed");
+    let mut summaries = 0;
+    for file in files.map(|file| file.expect("listed").path()) {
+        if file.to_string_lossy().contains("/snap.") {
+            fs::write(&file, vec![0xee; 100]).expect("writable");
+            summaries += 1;
+        }
+    }
+    assert!(summaries > 0);
+    let (outbox, opening) = open(&settings);
+    assert_eq!((opening.stored, opening.missing), (100, 0), "{opening:?}");
+    assert!(!opening.is_unexpectedly_empty);
+    drain(&outbox, 100, 100);
+    outbox.close();
+    let (_, again) = open(&settings);
+    assert_eq!((again.stored, again.damaged), (100, 0), "{again:?}");
 }
 
 #[test]
