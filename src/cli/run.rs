@@ -316,12 +316,16 @@ fn report(diagnostics: &[Diagnostic]) {
 fn guarantees(config: &Config, flows: &[Arc<Graph>]) -> Vec<String> {
     let mut lines = Vec::new();
     let outbox = &config.outbox;
+    let more = match outbox.flash_budget {
+        None => "",
+        Some(_) => ", and a minute more where flash_budget asks for it",
+    };
     lines.push(if outbox.commit.0.is_zero() {
-        "guaranteed: a record is on disk, synced, before it is sent".into()
+        format!("guaranteed: a record is on disk, synced, before it is sent{more}")
     } else {
         format!(
-            "guaranteed, as long as the disk works: within {0} a record is acknowledged by the cloud broker or on disk, synced; a \
-             power cut takes at most the records of the last {0}",
+            "guaranteed, as long as the disk works: within {0}{more}, a record is acknowledged by the cloud broker or on disk, \
+             synced; a power cut takes at most the records of that time",
             outbox.commit
         )
     });

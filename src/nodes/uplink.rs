@@ -34,7 +34,7 @@ pub(super) struct Uplink {
     #[serde(default)]
     priority: Priority,
     /// Whether what is new goes before what waited while the link was down, which then comes with `"replayed": true` in its
-    /// envelope. Default: `false`, all in the order of time.
+    /// envelope. Default: `false`, all in the order of time. With `retain` it needs a `replay_topic`.
     #[serde(default)]
     live_first: bool,
     /// Where what waited goes instead of `topic`; with `live_first` only.
@@ -75,6 +75,12 @@ topic = "sites/{device}/cold-store/temperature"
             problems.push(Problem::new(
                 "live_first",
                 "needs a mark for what is replayed: without an envelope give a replay_topic",
+            ));
+        }
+        if self.live_first && self.retain && self.replay_topic.is_none() {
+            problems.push(Problem::new(
+                "retain",
+                "would leave at the broker what was replayed last, though newer values came before: give a replay_topic, or leave live_first out",
             ));
         }
         if let Some(expires) = self.expires

@@ -153,6 +153,8 @@ pub(super) struct Keeper<S> {
     /// Until then nothing is carried over.
     futile_until: Duration,
     flash: Flash,
+    merged: Said,
+    undeliverable: Said,
     marker_at: Option<Duration>,
     /// When to make the reserve again, if there is none.
     reserve_at: Option<Duration>,
@@ -164,6 +166,24 @@ struct Trouble {
     pause: Duration,
     retry_at: Duration,
     is_disk_full: bool,
+}
+
+/// What happens often, and is said at once, and then once a minute at most, with its number.
+#[derive(Debug, Default)]
+struct Said {
+    unsaid: u64,
+    at: Option<Duration>,
+}
+
+impl Said {
+    fn count(&mut self, number: u64, now: Duration, say: impl FnOnce(u64)) {
+        const EVERY: Duration = Duration::from_secs(60);
+        self.unsaid += number;
+        if self.unsaid > 0 && self.at.is_none_or(|at| now >= at + EVERY) {
+            self.at = Some(now);
+            say(std::mem::take(&mut self.unsaid));
+        }
+    }
 }
 
 /// A group that could not be read.
@@ -201,6 +221,8 @@ impl<S: Store> Keeper<S> {
             emptying: None,
             futile_until: Duration::ZERO,
             flash: Flash::estimated(None),
+            merged: Said::default(),
+            undeliverable: Said::default(),
             marker_at: None,
             reserve_at: (!has_reserve).then_some(Duration::ZERO),
         };
@@ -627,6 +649,19 @@ impl<S: Store> Keeper<S> {
         let mut letters = self.shared.with(Book::take_dead_letters);
         if self.beside.is_none() || letters.is_empty() {
             return;
+        }
+        if let Some(last) = letters.back() {
+            let what = last
+                .record
+                .as_ref()
+                .map_or("", |record| record.draft.topic.as_str());
+            self.undeliverable
+                .count(letters.len() as u64, now.mono, |number| {
+                    tracing::warn!(
+                        "outbox: {number} records can never be delivered, the last of them for `{what}`: {}; dead-letters.jsonl has them",
+                        last.reason
+                    );
+                });
         }
         for letter in &mut letters {
             if letter.record.is_none()

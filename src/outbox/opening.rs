@@ -38,7 +38,7 @@ pub(super) fn open_books(
         stored,
         damaged: found.damaged,
         missing,
-        is_unexpectedly_empty: stored == 0 && missing > 0,
+        is_unexpectedly_empty: stored == 0 && missing > 0 && found.damaged == 0,
     };
 
     let root: &Path = beside.place();

@@ -25,7 +25,7 @@ use tokio::time::{MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 use super::courier::{Client, Courier};
 use super::explain::{Context, explain};
-use super::reason::{Failure, Refusal};
+use super::reason::{Failure, Reason, Refusal};
 use super::renewal::{self, Loaded, Renewal};
 use super::status::Reporter;
 use super::timing::{ACK_KEEP_ALIVES, Backoff, Stalled, Timing};
@@ -53,6 +53,8 @@ pub(super) struct Worker<B> {
     /// Which of the addresses is used, or tried: its place among them.
     turn: usize,
     failures_in_round: usize,
+    /// The broker has acknowledged that the device goes offline.
+    is_known_offline: bool,
 }
 
 impl<B: Backlog> Worker<B> {
@@ -88,6 +90,7 @@ impl<B: Backlog> Worker<B> {
             eventloop,
             turn: 0,
             failures_in_round: 0,
+            is_known_offline: false,
         }
     }
 
@@ -116,37 +119,58 @@ impl<B: Backlog> Worker<B> {
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         // Files that a trial has shown to work.
         let mut tried = None;
+        // Those that were in use before, until the new ones have connected.
+        let mut before: Option<Loaded> = None;
         loop {
             let stamps = self.settings.files.stamps();
             let mut up_at = None;
+            let mut in_use = None;
             let ended = tokio::select! {
                 connected = self.connect(tried.take()) => match connected {
-                    Ok(in_use) => {
+                    Ok(loaded) => {
                         up_at = Some(self.clock.now().mono);
+                        before = None;
                         self.say_up();
-                        self.exchange(&mut stop, in_use).await
+                        let stamps = in_use.insert(loaded).stamps.clone();
+                        self.exchange(&mut stop, stamps).await
                     }
                     Err(failure) => Ended::Failed(failure),
                 },
                 _ = &mut stop => Ended::Stopped,
             };
+            if up_at
+                .is_some_and(|at| self.clock.now().mono.saturating_sub(at) >= self.timing.stable)
+            {
+                self.backoff.reset();
+                self.failures_in_round = 0;
+            }
             let failure = match ended {
                 Ended::Stopped => break,
                 Ended::Renewed(loaded) => {
                     tracing::info!("the uplink connects anew, with the new certificate files");
+                    self.leave_in_silence();
                     self.say_goodbye().await;
                     self.reset();
+                    // What is refused is not tried again: only files that are newer still.
+                    let stamps = loaded.stamps.clone();
+                    before = in_use.map(|in_use| Loaded { stamps, ..in_use });
                     tried = Some(*loaded);
                     continue;
                 }
                 Ended::Failed(failure) => failure,
             };
             self.reset();
-            if up_at
-                .is_some_and(|at| self.clock.now().mono.saturating_sub(at) >= self.timing.stable)
+            if matches!(
+                failure,
+                Failure::Refused(_) | Failure::Tls(_) | Failure::Closed
+            ) && let Some(loaded) = before.take()
             {
-                self.backoff.reset();
-                self.failures_in_round = 0;
+                let reason = self.reason(&failure, false);
+                tracing::error!(
+                    "the broker refuses the new certificate files of the uplink, which goes back to those before: {reason}"
+                );
+                tried = Some(loaded);
+                continue;
             }
             self.say_down(&failure, up_at.is_some());
             // Files are repaired by people, and clocks by the network: both are looked for often.
@@ -159,22 +183,19 @@ impl<B: Backlog> Worker<B> {
                 _ = &mut stop => break,
             }
         }
+        self.leave_in_silence();
         self.say_goodbye().await;
         tracing::info!("uplink stopped");
     }
 
-    /// Reads the certificates, unless they come from a trial, and connects; gives what tells these files from newer ones.
+    /// Reads the certificates, unless they come from a trial, and connects; gives what it connected with.
     /// Dropping this gives the attempt up; nothing has been handed over then.
-    async fn connect(&mut self, tried: Option<Loaded>) -> Result<Stamps, Failure> {
-        let Loaded {
-            config,
-            certificate,
-            stamps,
-        } = match tried {
+    async fn connect(&mut self, tried: Option<Loaded>) -> Result<Loaded, Failure> {
+        let loaded = match tried {
             Some(loaded) => loaded,
             None => renewal::read(&self.settings, judged_at()).await?,
         };
-        let transport = Transport::tls_with_config(TlsConfiguration::from(config));
+        let transport = Transport::tls_with_config(TlsConfiguration::from(loaded.config.clone()));
         let mut options = options(&self.settings, self.address());
         options.set_transport(transport);
         if let Some(presence) = &self.settings.presence {
@@ -187,8 +208,9 @@ impl<B: Backlog> Worker<B> {
         self.eventloop.poll().await.map_err(failure)?;
         self.courier.connected(self.backlog.last());
         self.say_online()?;
+        let certificate = loaded.certificate.clone();
         self.courier.reporter().certificate(certificate);
-        Ok(stamps)
+        Ok(loaded)
     }
 
     /// The first that a connection sends.
@@ -220,6 +242,7 @@ impl<B: Backlog> Worker<B> {
             settings,
             timing,
             clock,
+            is_known_offline,
             ..
         } = self;
         let mut changed = pin!(backlog.changed());
@@ -294,7 +317,16 @@ impl<B: Backlog> Worker<B> {
                 Err(failure) => return Ended::Failed(failure),
             }
         }
+        *is_known_offline = is_offline && courier.outstanding() == 0;
         leaving.map_or(Ended::Stopped, Leaving::ended)
+    }
+
+    /// Where it was not said that the device is offline, the connection ends without DISCONNECT: so the broker says it, with the will. What
+    /// connects next says that it is online.
+    fn leave_in_silence(&mut self) {
+        if self.settings.presence.is_some() && !self.is_known_offline {
+            self.eventloop.clean();
+        }
     }
 
     /// Says DISCONNECT to the broker, if a connection stands.
@@ -367,20 +399,22 @@ impl<B: Backlog> Worker<B> {
         tracing::info!("uplink up: {address}, client id {client_id}, after {outage:.1?} without");
     }
 
+    fn reason(&self, failure: &Failure, connected: bool) -> Reason {
+        let context = Context {
+            address: self.address(),
+            client_id: &self.settings.client_id,
+            files: &self.settings.files,
+            now: judged_at(),
+            connected,
+            connect_timeout: self.timing.connect_timeout,
+            ack_timeout: keep_alive(&self.settings) * ACK_KEEP_ALIVES,
+        };
+        explain(failure, &context)
+    }
+
     /// Puts the reason into the status, and into the log if it is news.
     fn say_down(&self, failure: &Failure, connected: bool) {
-        let reason = explain(
-            failure,
-            &Context {
-                address: self.address(),
-                client_id: &self.settings.client_id,
-                files: &self.settings.files,
-                now: judged_at(),
-                connected,
-                connect_timeout: self.timing.connect_timeout,
-                ack_timeout: keep_alive(&self.settings) * ACK_KEEP_ALIVES,
-            },
-        );
+        let reason = self.reason(failure, connected);
         if self.courier.reporter().down(&reason) {
             let next = self.timing.next_attempts(failure);
             tracing::warn!("uplink down: {reason}; it {next}; records wait in the outbox");

@@ -28,6 +28,7 @@ use super::tls::{self, Stamps};
 use super::{Address, Settings};
 
 /// Files that can make a connection, as they were read.
+#[derive(Clone)]
 pub(super) struct Loaded {
     pub(super) config: ClientConfig,
     /// The device's certificate, and until when it is good.

@@ -140,11 +140,12 @@ impl Session {
         self.unpaired.len() + self.in_flight.len()
     }
 
-    /// The oldest record that is handed over and unacknowledged.
+    /// The oldest record that is handed over and unacknowledged; with an id that no record has, if it is what the uplink said of itself.
     pub(super) fn oldest(&self) -> Option<RecordId> {
-        let unpaired = self.unpaired.iter().find_map(|handed| handed.key);
-        let paired = self.in_flight.values().flatten().copied();
-        paired.chain(unpaired).map(|key| key.id).min()
+        let unpaired = self.unpaired.front().map(|handed| handed.key);
+        let paired = self.in_flight.values().copied();
+        let ids = paired.chain(unpaired).map(|key| key.map(|key| key.id));
+        ids.min().map(Option::unwrap_or_default)
     }
 
     /// The record after which the next ones of a part are wanted.

@@ -170,7 +170,11 @@ impl<S: Store> Keeper<S> {
         let dropped = self
             .shared
             .with(|book| book.drop_generation(generation, Reason::OverflowDisk, now.mono));
-        tracing::warn!("outbox: full; dropped the oldest {dropped} records (max_size, when_full)");
+        if dropped > 0 {
+            tracing::warn!(
+                "outbox: full; dropped the oldest {dropped} records (max_size, when_full)"
+            );
+        }
         self.let_go(generation, now)
     }
 
@@ -243,10 +247,9 @@ impl<S: Store> Keeper<S> {
         }
         if is_written {
             emptying.batch.clear();
-            if merged.absorbed > 0 {
-                let absorbed = merged.absorbed;
+            self.merged.count(merged.absorbed, now.mono, |absorbed| {
                 tracing::info!("outbox: full; merged {absorbed} records into others (when_full)");
-            }
+            });
         }
         let is_left = self.store.generations().contains(&generation);
         if is_left || !is_written {
