@@ -333,7 +333,7 @@ fn guarantees(config: &Config, flows: &[Arc<Graph>]) -> Vec<String> {
         WhenFull::DropOldest => "the oldest records are dropped",
         WhenFull::DropNewest => "new records are dropped",
         WhenFull::Block => {
-            "messages that `mqtt in` gets with QoS 1 wait at their broker, and what else is new is dropped"
+            "messages that `mqtt in` gets with QoS 1 wait at their broker, what else is new waits in memory, and once that is full is dropped"
         }
         WhenFull::Thin => {
             "old readings are merged to coarser ones, and what cannot be merged is dropped"

@@ -48,7 +48,8 @@ pub enum WhenFull {
     DropOldest,
     /// What is there stays; new records are dropped.
     DropNewest,
-    /// What is there stays. Sources that can wait do so before it is full; what comes from others is dropped then.
+    /// What is there stays. Sources that can wait do so before it is full; what comes from others waits in memory, and is dropped when
+    /// that is full, too.
     Block,
     /// Old numbers and results of windows are merged to coarser ones; what cannot be merged goes as with `drop-oldest`.
     Thin,

@@ -144,6 +144,8 @@ pub(super) struct Keeper<S> {
     trouble: Option<Trouble>,
     /// After a panic, nothing is done until then.
     rests_until: Duration,
+    /// Until then there is no room, and what is new waits in memory.
+    full_until: Duration,
     unread: Option<Unread>,
     /// What is read next, where there was too much to read at once.
     read_next: Option<Place>,
@@ -215,6 +217,7 @@ impl<S: Store> Keeper<S> {
             when_full,
             trouble: None,
             rests_until: Duration::ZERO,
+            full_until: Duration::ZERO,
             unread: None,
             read_next: None,
             batch_bytes,
@@ -306,15 +309,16 @@ impl<S: Store> Keeper<S> {
         self.write_due_dead_letters(now);
         let may_commit = self
             .trouble
-            .is_none_or(|trouble| trouble.retry_at <= now.mono);
+            .is_none_or(|trouble| trouble.retry_at <= now.mono)
+            && self.full_until <= now.mono;
         if may_commit && is_due(self.commit_due()) {
             self.commit(now);
         }
         self.press();
         let letters_at = self.shared.with(|book| book.dead_letters_due());
         let commit_at = self.commit_due().map(|due| {
-            self.trouble
-                .map_or(due, |trouble| trouble.retry_at.max(due))
+            let retry_at = self.trouble.map_or(due, |trouble| trouble.retry_at);
+            due.max(retry_at).max(self.full_until)
         });
         let read_at = match self.read_next {
             Some(_) => Some(now.mono),
@@ -475,7 +479,16 @@ impl<S: Store> Keeper<S> {
         let generations = self.store.generations();
         let commit = self.shared.with(|book| book.begin(generations));
         match self.when_full {
-            WhenFull::DropNewest | WhenFull::Block => {
+            WhenFull::Block => {
+                // In memory they may wait for room; it is made by what the books say is delivered.
+                self.shared.with(|book| book.put_off(commit));
+                self.full_until = now.mono + RETRY_MIN;
+                if self.shared.with(|book| book.is_dirty()) {
+                    self.write_books(now);
+                }
+                false
+            }
+            WhenFull::DropNewest => {
                 self.shared.with(|book| book.refuse(commit));
                 true
             }

@@ -12,6 +12,8 @@ use crate::message::Timestamp;
 
 /// So long that a commit happens only when the outbox is closed.
 const NEVER: Duration = Duration::from_secs(3600);
+/// How long the outbox waits before it looks for room again.
+const RETRY: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(20);
 
 fn settings(dir: &TempDir, commit: Duration) -> Settings {
@@ -529,14 +531,23 @@ fn pressure_rises_before_anything_is_dropped_and_falls_once_there_is_room() {
     // What is on its way still finds room: two generations of it, as sled stores them.
     accepted = append_and_store(2 * settings.generation_size() / 6 / 1000);
     assert_eq!(outbox.ledger().dropped, 0, "{:?}", outbox.ledger());
-    until("new ones to be dropped", || {
-        append_and_store(100);
-        outbox.ledger().dropped_overflow_disk > 0
+    // More than there is room for waits in memory, and the newest goes.
+    append(&outbox, accepted..accepted + 20_000, 1000);
+    until("nothing more to fit", || {
+        let before = outbox.ledger().stored;
+        std::thread::sleep(2 * RETRY);
+        outbox.ledger().stored == before
     });
-    let ids = drain(&outbox, outbox.ledger().stored, 100);
-    assert!(ids.len() as u64 >= accepted, "what was there stays");
-    assert_eq!(ids[ids.len() / 2].seq, ids.len() as u64 / 2 + 1);
-    assert!(pressure.is_high());
+    let ledger = outbox.ledger();
+    assert!(ledger.dropped_overflow_memory > 0 && ledger.pending > 1_000);
+    assert_eq!(ledger.dropped, ledger.dropped_overflow_memory, "{ledger:?}");
+    assert!(ledger.disk_bytes <= MIN_SIZE && pressure.is_high());
+    let kept = ledger.stored + ledger.pending;
+    let ids = drain(&outbox, kept, 100);
+    assert!(
+        ids.iter().map(|id| id.seq).eq(1..=kept),
+        "what was there stays"
+    );
     for id in ids {
         outbox.acknowledge(key(id));
     }

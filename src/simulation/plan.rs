@@ -167,6 +167,7 @@ impl Plan {
                     WhenFull::DropNewest,
                     WhenFull::Thin,
                     WhenFull::Thin,
+                    WhenFull::Block,
                 ]),
             },
             generation_size: max_size / random.between(4, 8),
