@@ -14,9 +14,9 @@ use super::plan::{Fault, Kind, Plan};
 use crate::board::{Simulated, Simulation as Board};
 use crate::flow::{Graph, Report, Variables, check};
 use crate::message::{Message, NodeId, Timestamp, Value};
-use crate::outbox::Ledger;
 use crate::outbox::simulated::{LOADED_MAX, Settlement, SimulatedOutbox};
 use crate::outbox::simulated_disk::{Crash, Disk, DiskWitness, SharedDisk};
+use crate::outbox::{Ledger, WhenFull};
 use crate::runtime::node::Effect;
 use crate::runtime::{Address, Checkpoint, Event, Now, VirtualRun};
 use crate::uplink::simulated::{Deed, Link, Signal};
@@ -680,7 +680,9 @@ impl World {
             let ledger = device.outbox.ledger();
             let overflow = ledger.dropped_overflow_memory + ledger.dropped_overflow_disk;
             let dropped = overflow + ledger.dropped_expired;
-            let within = (device.disk_is_well && overflow == 0)
+            // With that policy what finds no room waits in memory.
+            let may_wait = self.plan.sizes.when_full == WhenFull::Block;
+            let within = (device.disk_is_well && overflow == 0 && !may_wait)
                 .then(|| self.plan.sizes.commit + Duration::from_millis(1));
             let outstanding = device.link.outstanding();
             self.oracle.crashed(outstanding, dropped, self.now, within);
