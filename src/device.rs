@@ -38,6 +38,10 @@ const OPEN_AGAIN: Duration = Duration::from_secs(10);
 const OPEN_LATEST: Duration = Duration::from_secs(5);
 /// How long a stop waits until what flows remember is written.
 const WRITTEN_LATEST: Duration = Duration::from_secs(5);
+/// What systemd-timesyncd makes once the clock is set (systemd-timesyncd.service(8)).
+const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+/// A clock that goes ahead by less than this was set, and corrected.
+const RESTAMP_FROM: Duration = Duration::from_secs(10);
 /// How often live time is compared with the wall clock.
 const REANCHOR_EVERY: Duration = Duration::from_secs(1);
 
@@ -198,7 +202,7 @@ impl Device {
             };
             tokio::spawn(opens.open(meter.clone(), taps))
         });
-        let reanchoring = tokio::spawn(reanchor(meter.clock.clone()));
+        let reanchoring = tokio::spawn(reanchor(meter.clone()));
         Ok(Device {
             driver: Some(driver),
             stopped: Stopped::default(),
@@ -490,8 +494,14 @@ pub fn open_board(settings: &crate::config::Board, clock: &Clock) -> Box<dyn Boa
         .unwrap_or_else(|error| Box::new(board::Missing::new(chain(&error))))
 }
 
-async fn reanchor(clock: Clock) {
+/// Keeps live time with the wall clock. A clock without a battery is set some time after the start: then what was stamped before is put
+/// right, once.
+async fn reanchor(meter: Meter) {
+    let Meter {
+        clock, delivery, ..
+    } = meter;
     let mut held_back = false;
+    let mut may_be_unset = !Path::new(SYNCHRONIZED).exists();
     loop {
         tokio::time::sleep(REANCHOR_EVERY).await;
         let is_news = !held_back;
@@ -499,8 +509,17 @@ async fn reanchor(clock: Clock) {
         match clock.reanchor() {
             Reanchor::Agrees => {}
             Reanchor::Followed(step) => {
+                let mut before = "";
+                if may_be_unset
+                    && step >= RESTAMP_FROM
+                    && let Some(outbox) = delivery.outbox.get()
+                {
+                    may_be_unset = false;
+                    outbox.restamp(step);
+                    before = ", and what waits in the outbox since the start is sent with a time that is later by as much";
+                }
                 tracing::warn!(
-                    "the wall clock went ahead by {step:?}; messages are stamped with the new time"
+                    "the wall clock went ahead by {step:?}; messages are stamped with the new time{before}"
                 );
             }
             Reanchor::HeldBack(step) => {

@@ -20,6 +20,7 @@ use super::emptied::Emptied;
 use super::group::{GROUP_BYTES, Settlement, Snapshot, size_of};
 use super::ledger::{Ledger, Reason};
 use super::record::{Draft, Key, Lane, Record, RecordId};
+use super::restamp::Restamps;
 use super::store::FoundGroup;
 use crate::message::Timestamp;
 use crate::runtime::clock::Now;
@@ -113,6 +114,7 @@ pub(super) struct Book {
     /// When to write them: later, if that failed.
     dead_letters_due: Duration,
     emptied: Emptied,
+    restamps: Restamps,
     ledger: Ledger,
 }
 
@@ -132,6 +134,7 @@ impl Book {
             dead_letters: VecDeque::new(),
             dead_letters_due: Duration::ZERO,
             emptied: snapshot.emptied,
+            restamps: snapshot.restamps,
             ledger: Ledger {
                 epoch,
                 pending: 0,
@@ -240,6 +243,9 @@ impl Book {
         loop {
             let queue = &mut self.lanes[lane.index()];
             let mut records = queue.peek(after, limit, self.epoch, shows_pending);
+            for record in &mut records {
+                self.restamps.put_right(record);
+            }
             let is_expired = |record: &mut Arc<Record>| {
                 let at = record.draft.expires_at();
                 at.is_some_and(|at| at <= now.wall)
@@ -254,6 +260,18 @@ impl Book {
                 return records;
             }
         }
+    }
+
+    /// What was numbered so far in this start was stamped so much too early.
+    pub(super) fn restamp(&mut self, ahead: Duration, now: Duration) {
+        self.restamps.add(self.last(), ahead);
+        self.mark_dirty(now);
+    }
+
+    /// When the last of a group expires.
+    fn group_expires_at(&self, place: Place, group: &Group) -> Option<Timestamp> {
+        let ahead = self.restamps.ahead(place.first);
+        Some(group.expires_at?.saturating_add(ahead))
     }
 
     pub(super) fn acknowledge(&mut self, key: Key, now: Duration) {
@@ -394,6 +412,11 @@ impl Book {
         if !generations.is_empty() {
             self.emptied.keep_only(&generations);
         }
+        if !self.restamps.is_empty() {
+            let waiting = self.lanes.iter().filter_map(Queue::first);
+            let first = waiting.min().unwrap_or(self.last());
+            self.restamps.keep_from(first);
+        }
         Commit {
             groups: Vec::new(),
             settled: self.settled_among(generations),
@@ -406,6 +429,7 @@ impl Book {
                 },
                 settled: Settlement(self.lanes.each_ref().map(|queue| queue.settled.clone())),
                 emptied: self.emptied.clone(),
+                restamps: self.restamps.clone(),
             },
             dirty_since: self.dirty_since.take(),
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::emptied::Emptied;
 use super::ledger::Ledger;
 use super::record::{Draft, Envelope, Key, Lane, Merged, Priority, Record, RecordId};
+use super::restamp::Restamps;
 use super::settled::Settled;
 use crate::message::Timestamp;
 
@@ -30,6 +31,8 @@ pub(super) struct Snapshot {
     pub(super) settled: Settlement,
     #[serde(default)]
     pub(super) emptied: Emptied,
+    #[serde(default, skip_serializing_if = "Restamps::is_empty")]
+    pub(super) restamps: Restamps,
 }
 
 /// What is settled in each lane, in the order of [`Lane::ALL`].

@@ -22,6 +22,7 @@
 //! opening      from what was found to the books
 //! keeper       the storage thread; keeper/room makes room in a full outbox
 //! thin         merges records that wait
+//! restamp      the time of what was stamped before the clock was set
 //! pressure     whether sources that can wait should
 //! flash        what is written to the card, and how much that may be
 //! care         an outbox at rest, in the hands of a person
@@ -44,6 +45,7 @@ mod opening;
 mod pressure;
 mod read_only;
 mod record;
+mod restamp;
 mod settled;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -339,6 +341,12 @@ impl Outbox {
     /// of several that wait, one is woken.
     pub async fn changed(&self) {
         self.inner.shared.changed.notified().await;
+    }
+
+    /// The clock went ahead because it had not been set: what this start has stamped so far was made so much later.
+    pub fn restamp(&self, ahead: Duration) {
+        let now = self.inner.clock.now().mono;
+        self.inner.shared.update(|book| book.restamp(ahead, now));
     }
 
     pub fn ledger(&self) -> Ledger {

@@ -184,12 +184,16 @@ impl Queue {
         (first.epoch == id.epoch && id.seq <= group.last).then_some((*first, group))
     }
 
+    /// The first record that may be live.
+    pub(super) fn first(&self) -> Option<RecordId> {
+        let stored = self.groups.first_key_value().map(|(first, _)| *first);
+        let pending = self.pending.first_key_value();
+        stored.or(pending.map(|(_, pending)| pending.record.id))
+    }
+
     /// Everything before the first live record is settled; a group's first id stands for its first live record. `next`
     /// is the id that will be given next.
     pub(super) fn raise_cursor(&mut self, next: RecordId) {
-        let stored = self.groups.first_key_value().map(|(first, _)| *first);
-        let pending = self.pending.first_key_value();
-        let pending = pending.map(|(_, pending)| pending.record.id);
-        self.settled.raise(stored.or(pending).unwrap_or(next));
+        self.settled.raise(self.first().unwrap_or(next));
     }
 }

@@ -63,10 +63,12 @@ fn may_merge(lane: Lane, group: &Group) -> bool {
 impl Book {
     /// Gives up groups of which every record has expired. Returns how many records those were.
     pub(in crate::outbox) fn drop_expired_groups(&mut self, now: Now) -> u64 {
-        let is_expired = |group: &Group| group.expires_at.is_some_and(|at| at <= now.wall);
         let expired: Vec<Place> = self
             .groups()
-            .filter(|(_, group)| is_expired(group) && !group.is_busy)
+            .filter(|(place, group)| {
+                let at = self.group_expires_at(*place, group);
+                at.is_some_and(|at| at <= now.wall) && !group.is_busy
+            })
             .map(|(place, _)| place)
             .collect();
         let drop = |place| self.drop_live(place, Reason::Expired, now.mono);

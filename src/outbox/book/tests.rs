@@ -486,6 +486,54 @@ fn what_has_expired_is_dropped_when_it_is_about_to_be_sent() {
     check(-1_000_000, &[1, 2, 3]);
 }
 
+/// A device without a battery for its clock starts an hour behind, and is set then.
+#[test]
+fn what_was_stamped_before_the_clock_was_set_gets_its_time_and_does_not_expire_for_that() {
+    let mut book = book(LIMITS);
+    let minute = Duration::from_secs(60);
+    let draft = || Draft {
+        expires: Some(10 * minute),
+        ..draft(10)
+    };
+    let set_after = Now::default().later(minute);
+    book.append(draft(), ms(0));
+    book.restamp(60 * minute, set_after.mono);
+    book.append(
+        Draft {
+            time: set_after.wall.saturating_add(60 * minute),
+            ..draft()
+        },
+        set_after.mono,
+    );
+    let hour_later = |span: Duration| Now {
+        mono: span,
+        wall: Timestamp::default().saturating_add(60 * minute + span),
+    };
+    let times = |book: &mut Book, now| {
+        let records = book.peek(LANE, None, 10, now);
+        let minutes = records
+            .iter()
+            .map(|it| it.draft.time.as_nanos() / 60_000_000_000);
+        minutes.collect::<Vec<i64>>()
+    };
+    assert_eq!(times(&mut book, hour_later(2 * minute)), [60, 61]);
+    assert_eq!(times(&mut book, hour_later(2 * minute)), [60, 61], "once");
+    let commit = book.begin(vec![]);
+    let (snapshot, records) = (commit.snapshot.clone(), commit.groups[0].clone());
+    book.committed(commit, 1, 0, ms(0));
+    assert_eq!(book.drop_expired_groups(hour_later(10 * minute)), 0);
+
+    // After a restart, too.
+    let mut book = Book::open(LIMITS, 2, snapshot);
+    let group = FoundGroup::new(1, &records).expect("there are some");
+    book.found(&group);
+    book.reconcile(0, ms(0));
+    book.load(group.place, records);
+    assert_eq!(times(&mut book, hour_later(10 * minute - ms(1))), [60, 61]);
+    assert_eq!(times(&mut book, hour_later(10 * minute)), [61]);
+    assert_eq!(book.ledger().dropped_expired, 1);
+}
+
 #[test]
 fn what_follows_a_row_of_expired_records_is_shown_at_once() {
     let mut book = book(LIMITS);

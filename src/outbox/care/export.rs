@@ -10,6 +10,7 @@ use serde_json::json;
 use super::super::record::{Envelope, Priority, Record};
 use super::survey::Source;
 use super::{Care, CareError, Verdict, Watch};
+use crate::message::Timestamp;
 use crate::outbox::files;
 
 /// What was written.
@@ -52,7 +53,9 @@ impl Care {
             } else {
                 "settled"
             });
-            out.write_all(&line(device, record, state))
+            let ahead = survey.snapshot.restamps.ahead(record.id);
+            let time = record.draft.time.saturating_add(ahead);
+            out.write_all(&line(device, record, time, state))
                 .map_err(failed(records))?;
             records += 1;
             Ok(())
@@ -67,7 +70,7 @@ impl Care {
 
 /// One record as a line of JSON: what the envelope has, and below it how the record was to be delivered, where that is not the
 /// default.
-fn line(device: &str, record: &Record, state: Option<&str>) -> Vec<u8> {
+fn line(device: &str, record: &Record, time: Timestamp, state: Option<&str>) -> Vec<u8> {
     let draft = &record.draft;
     let mut line = Vec::new();
     let mut member = |name: &str, value: &dyn Fn(&mut Vec<u8>)| {
@@ -82,7 +85,7 @@ fn line(device: &str, record: &Record, state: Option<&str>) -> Vec<u8> {
     member("device", &value(json!(device)));
     member("epoch", &value(json!(record.id.epoch)));
     member("seq", &value(json!(record.id.seq)));
-    member("time", &value(json!(draft.time.to_string())));
+    member("time", &value(json!(time.to_string())));
     member("topic", &value(json!(draft.topic)));
     if serde_json::from_slice::<IgnoredAny>(&draft.payload).is_ok() {
         // As it is: numbers keep their digits. Between its parts there may be line ends, which in strings there are not.
@@ -158,7 +161,6 @@ mod tests {
 
     use super::super::super::record::{Draft, Merged, RecordId};
     use super::*;
-    use crate::message::Timestamp;
 
     fn check(change: impl FnOnce(&mut Record), payload: &'static [u8], expected: &str) {
         let id = RecordId { epoch: 3, seq: 41 };
@@ -167,7 +169,8 @@ mod tests {
         let mut record = Record::new(id, draft);
         change(&mut record);
         let start = r#"{"device":"d\"7","epoch":3,"seq":41,"time":"1970-01-01T00:00:01.500Z","topic":"a/b","#;
-        let line = String::from_utf8(line("d\"7", &record, None)).expect("text");
+        let line = String::from_utf8(line("d\"7", &record, Timestamp::from_millis(1_500), None))
+            .expect("text");
         assert_eq!(line, format!("{start}{expected}}}\n"));
         serde_json::from_str::<serde_json::Value>(&line).expect("JSON");
     }
