@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use crate::support::cable::own_address;
-use crate::support::mosquitto::found;
-use crate::support::process::{Output, Running};
+use crate::support::mosquitto::{found, open_broker};
+use crate::support::process::Running;
 use crate::support::{Cable, Plant, until};
 
 const FLOW: &str = r#"
@@ -34,23 +34,6 @@ from = "door"
 pin = 17
 safe = "low"
 "#;
-
-/// A mosquitto for everyone, as many a plant has it.
-fn open_broker(plant: &Plant, address: SocketAddr) -> Running {
-    let (ip, port) = (address.ip(), address.port());
-    plant.write(
-        "hall.conf",
-        &format!(
-            "user root\nlistener {port} {ip}\nallow_anonymous true\npersistence false\n\
-             max_queued_messages 0\n"
-        ),
-    );
-    let mut command = found("mosquitto");
-    command.arg("-v").arg("-c").arg(plant.path("hall.conf"));
-    let mut running = Running::start(command, Output::Stderr);
-    running.says(&["mosquitto version", "running"]);
-    running
-}
 
 fn publish(address: SocketAddr, topic: &str, payload: &str) {
     let mut command: Command = found("mosquitto_pub");
@@ -102,7 +85,7 @@ fn messages_wait_at_their_broker_while_the_outbox_is_nearly_full() {
     plant.settings(&format!(
         "[brokers.hall]\nurl = 'mqtt://{hall}'\n[log]\nlevel = 'debug'\n[outbox]\nmax_size = '8MiB'\ncommit = '100ms'\nwhen_full = 'block'\n"
     ));
-    let broker = open_broker(&plant, hall);
+    let broker = open_broker(&plant, hall, &["-v"]);
     let cable = Cable::lay(plant.address);
     let mut device = plant.run();
     device.says(&["broker `hall`", "connected"]);
@@ -136,7 +119,7 @@ fn messages_of_a_broker_go_up_also_after_it_was_away_and_after_a_change_of_the_f
     plant.settings(&format!("[brokers.hall]\nurl = 'mqtt://{hall}'\n"));
     let mut device = plant.run();
     device.says(&["broker `hall`", "refused"]);
-    let broker = open_broker(&plant, hall);
+    let broker = open_broker(&plant, hall, &["-v"]);
     device.says(&["broker `hall`", "connected"]);
     let accepted = |number: u64| {
         plant.totals_with(&format!("{number} records are there"), |totals| {
@@ -152,7 +135,7 @@ fn messages_of_a_broker_go_up_also_after_it_was_away_and_after_a_change_of_the_f
     // Another broker at the same place, and one more topic.
     broker.kill();
     device.says(&["broker `hall`", "tried again by itself"]);
-    let broker = open_broker(&plant, hall);
+    let broker = open_broker(&plant, hall, &["-v"]);
     let asks = |running: &Running, filter: &str| {
         until(&format!("{filter} is subscribed to"), || {
             let lines = running.lines();

@@ -9,6 +9,7 @@ mod disk;
 mod full_disk;
 mod kills;
 mod links;
+mod outage;
 mod power_cuts;
 mod read_only;
 mod soak;
@@ -90,7 +91,18 @@ impl Site {
 
     /// Delivers all that is in the outbox, without making anything new. Returns the totals that are left, and what has
     /// come to the broker in all.
-    fn drain(mut self) -> (Totals, Heard) {
+    fn drain(self) -> (Totals, Heard) {
+        let (totals, subscriber) = self.drained();
+        (totals, subscriber.after_its_broker())
+    }
+
+    /// The same, with all that has come instead of what it says in sum.
+    fn drain_messages(self) -> (Totals, Vec<(String, String)>) {
+        let (totals, subscriber) = self.drained();
+        (totals, subscriber.messages_after_its_broker())
+    }
+
+    fn drained(mut self) -> (Totals, Subscriber) {
         std::fs::remove_dir_all(self.plant.path("flows")).unwrap();
         std::fs::create_dir(self.plant.path("flows")).unwrap();
         self.cable.lead_to(self.broker.address);
@@ -106,7 +118,7 @@ impl Site {
         self.running_broker.assert_runs();
         // Once the broker is gone, the subscriber has all that was ever sent to it.
         self.running_broker.kill();
-        (totals, self.subscriber.after_its_broker())
+        (totals, self.subscriber)
     }
 }
 

@@ -165,12 +165,7 @@ impl Subscriber {
 
     /// The topic and the payload of whatever has come so far.
     pub(crate) fn messages(&self) -> Vec<(String, String)> {
-        let lines = self.0.lines();
-        let messages = lines.iter().filter_map(|line| line.strip_prefix(RECORD));
-        let pairs = messages.filter_map(|message| message.split_once(' '));
-        pairs
-            .map(|(topic, payload)| (topic.to_owned(), payload.to_owned()))
-            .collect()
+        messages_in(&self.0.lines())
     }
 
     /// What has come so far.
@@ -180,14 +175,32 @@ impl Subscriber {
 
     /// Waits until it has noticed that its broker has gone, and with that has all that had come from it; then ends it, as a
     /// newer one would connect again by itself.
-    pub(crate) fn after_its_broker(mut self) -> Heard {
+    pub(crate) fn after_its_broker(self) -> Heard {
+        Heard::in_lines(&self.lines_after_its_broker())
+    }
+
+    /// The same, and gives the messages.
+    pub(crate) fn messages_after_its_broker(self) -> Vec<(String, String)> {
+        messages_in(&self.lines_after_its_broker())
+    }
+
+    fn lines_after_its_broker(mut self) -> Vec<String> {
         until("mosquitto_sub has noticed that its broker has gone", || {
             let lines = self.0.lines();
             let attempts = lines.iter().filter(|line| line.contains("sending CONNECT"));
             (attempts.count() > 1 || self.0.has_ended()).then_some(())
         });
-        Heard::in_lines(&self.0.kill())
+        self.0.kill()
     }
+}
+
+/// The topic and the payload of each message.
+fn messages_in(lines: &[String]) -> Vec<(String, String)> {
+    let messages = lines.iter().filter_map(|line| line.strip_prefix(RECORD));
+    let pairs = messages.filter_map(|message| message.split_once(' '));
+    pairs
+        .map(|(topic, payload)| (topic.to_owned(), payload.to_owned()))
+        .collect()
 }
 
 /// What a subscriber has heard.
@@ -232,6 +245,24 @@ impl Heard {
     pub(crate) fn duplicates(&self) -> u64 {
         self.records.values().map(|times| times - 1).sum()
     }
+}
+
+/// A mosquitto for everyone, without TLS, as many a plant has it. Of what it does it says who subscribes to what, and more with `-v`.
+#[track_caller]
+pub(crate) fn open_broker(plant: &Plant, address: SocketAddr, options: &[&str]) -> Running {
+    let (ip, port) = (address.ip(), address.port());
+    plant.write(
+        "hall.conf",
+        &format!(
+            "user root\nlistener {port} {ip}\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n\
+             log_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type subscribe\n"
+        ),
+    );
+    let mut command = found("mosquitto");
+    command.arg("-c").arg(plant.path("hall.conf")).args(options);
+    let mut running = Running::start(command, Output::Stderr);
+    running.says(&["mosquitto version", "running"]);
+    running
 }
 
 /// A program of Debian's mosquitto packages.
