@@ -629,7 +629,7 @@ fn what_is_settled_in_turns_with_other_lanes_is_one_range() {
     let mut book = book(LIMITS);
     let other = |number: u64| {
         let priority = Priority::High;
-        let is_other = number % 3 > 0;
+        let is_other = !number.is_multiple_of(3);
         Draft {
             priority: if is_other {
                 priority
@@ -645,7 +645,7 @@ fn what_is_settled_in_turns_with_other_lanes_is_one_range() {
     for number in 0..30 {
         book.append(other(number), ms(0));
     }
-    let mine = || (101..=130).filter(|seq| (seq - 101) % 3 == 0);
+    let mine = || (101..=130).filter(|seq: &u64| (seq - 101).is_multiple_of(3));
     let check = |book: &Book, ranges: usize, what: &str| {
         let settled = &book.lanes[LANE.index()].settled;
         assert_eq!(settled.ranges(), ranges, "{what}: {settled:?}");

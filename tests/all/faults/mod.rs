@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::support::mosquitto::{Heard, Mosquitto, Subscriber};
 use crate::support::plant::valid;
-use crate::support::{Cable, Plant, Running, Totals, until_within};
+use crate::support::{Cable, Plant, Random, Running, Totals, until_within};
 
 /// How often to do something: as the variable says, or this often.
 fn times(variable: &str, by_default: u64) -> u64 {
@@ -28,29 +28,6 @@ fn times(variable: &str, by_default: u64) -> u64 {
             .parse()
             .unwrap_or_else(|error| panic!("{variable}: {error}")),
         Err(_) => by_default,
-    }
-}
-
-/// SplitMix64, by Steele, Lea and Flood (2014).
-struct Random(u64);
-
-impl Random {
-    /// From `SEED`, or else of this process; printed, so that a run can be had again.
-    fn seeded() -> Random {
-        let seed = times("SEED", u64::from(std::process::id()));
-        println!("SEED={seed}");
-        Random(seed)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to - from))
     }
 }
 
@@ -81,10 +58,14 @@ impl Site {
 
     /// Changes the link, or not.
     fn disturb(&self, random: &mut Random) {
-        match random.below(6) {
+        match random.below(7) {
             0 | 1 => self.cable.cut(),
             2 => self.cable.hold_answers(),
             3 => self.cable.fall_silent(),
+            4 => {
+                self.cable.lead_to(self.broker.address);
+                self.cable.delay(random.fork());
+            }
             _ => self.cable.lead_to(self.broker.address),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
+use std::ops::Range;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -123,7 +123,7 @@ struct Verdict {
 }
 
 /// Judges what came of each sensor's `readings`: nothing may be missing, twice or wrong but for those in `spoilt`.
-fn judge(came: &BTreeMap<String, Came>, readings: u64, spoilt: &RangeInclusive<u64>) -> Verdict {
+fn judge(came: &BTreeMap<String, Came>, readings: u64, spoilt: &Range<u64>) -> Verdict {
     let mut verdict = Verdict::default();
     assert_eq!(came.len() as u64, SENSORS, "all sensors were heard");
     for (sensor, came) in came {
@@ -141,7 +141,7 @@ fn judge(came: &BTreeMap<String, Came>, readings: u64, spoilt: &RangeInclusive<u
         let mut next = 1;
         for ((first, last), is_restored) in &came.windows {
             let what = format!("{first} to {last} of {sensor}, and {next} is next");
-            let is_near = *first <= spoilt.end() + WINDOW && *last >= *spoilt.start();
+            let is_near = *first < spoilt.end + WINDOW && *last >= spoilt.start;
             let missing = (last + 1 - first).saturating_sub(WINDOW);
             assert!(last + 1 - first >= WINDOW, "twice in a window: {what}");
             if missing > 0 || *first != next {
@@ -252,7 +252,7 @@ impl Outage {
         assert_eq!(totals.get("dropped"), 0, "{totals:?}");
         // The reading that was on its way at a moment.
         let at = |moment: Instant| sent.partition_point(|sent| *sent <= moment) as u64;
-        let spoilt = spoilt.map_or(1..=0, |(from, to)| at(from)..=at(to) + 1);
+        let spoilt = spoilt.map_or(0..0, |(from, to)| at(from)..at(to) + 2);
         let (came, repeated) = sort(messages);
         let verdict = judge(&came, readings, &spoilt);
         println!(

@@ -1,9 +1,11 @@
-//! A cable that can be cut, and can fall silent: a TCP relay on a loopback address of its own.
+//! A cable that can be cut, can fall silent, and can be slow: a TCP relay on a loopback address of its own.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+
+use super::random::Random;
 
 /// The port of all addresses of [`own_address`]; below those that the system hands out.
 const PORT: u16 = 18_883;
@@ -43,6 +45,8 @@ struct Shared {
 struct State {
     leads_to: Option<SocketAddr>,
     silence: Silence,
+    /// Gives the delay of the next piece, if there are delays.
+    delays: Option<Random>,
     is_gone: bool,
     connections: Vec<TcpStream>,
 }
@@ -62,6 +66,9 @@ enum Way {
     ToBroker,
     ToDevice,
 }
+
+/// In milliseconds.
+const LATEST: u64 = 150;
 
 impl Cable {
     /// Lays a cable from `address`. Until it leads somewhere, connections are accepted and closed at once.
@@ -102,10 +109,16 @@ impl Cable {
         self.shared.state.lock().unwrap().silence = Silence::Answers;
     }
 
+    /// What is sent comes in pieces that are up to so much late, each way by itself; as `random` has it.
+    pub(crate) fn delay(&self, random: Random) {
+        self.shared.state.lock().unwrap().delays = Some(random);
+    }
+
     fn set(&self, leads_to: Option<SocketAddr>) {
         let mut state = self.shared.state.lock().unwrap();
         state.leads_to = leads_to;
         state.silence = Silence::Nothing;
+        state.delays = None;
         for connection in state.connections.drain(..) {
             // The other side may have closed it already.
             let _ = connection.shutdown(Shutdown::Both);
@@ -148,7 +161,10 @@ impl Shared {
                 Silence::Everything => true,
             };
             let state = self.state.lock().unwrap();
-            drop(self.changed.wait_while(state, is_held).unwrap());
+            let mut state = self.changed.wait_while(state, is_held).unwrap();
+            let delay = state.delays.as_mut().map(|random| random.millis(0, LATEST));
+            drop(state);
+            std::thread::sleep(delay.unwrap_or_default());
             if to.write_all(&buffer[..length]).is_err() {
                 break;
             }

@@ -4,6 +4,7 @@ pub(crate) mod cable;
 pub(crate) mod mosquitto;
 pub(crate) mod plant;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod witness;
 
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) use cable::Cable;
 pub(crate) use plant::{Cloud, Plant, Totals};
 pub(crate) use process::{Ended, Running, tidegate};
+pub(crate) use random::Random;
 pub(crate) use witness::Witness;
 
 use crate::SOON;
