@@ -103,7 +103,7 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
                 check_outbox(&mut config.outbox, table, report);
                 let is_path_wrong = table
                     .get("path")
-                    .is_some_and(|path| !path.get_ref().is_str());
+                    .is_some_and(|path| path.get_ref().as_str().is_none_or(str::is_empty));
                 let is_path_misspelt = table
                     .keys()
                     .any(|key| nearest(key.get_ref(), ["path"]).is_some());
@@ -215,6 +215,15 @@ fn check_state_path(config: &mut Config, settings: &Path, report: &mut Report) {
 
 fn check_outbox(outbox: &mut Outbox, table: &DeTable<'_>, report: &mut Report) {
     const LEAST: u64 = 10_000_000;
+    if let Some(path) = table.get("path")
+        && path.get_ref().as_str() == Some("")
+    {
+        report.error(
+            path.span(),
+            "`path` of [outbox] is empty",
+            Some("it is a directory of its own, such as \"outbox\"".into()),
+        );
+    }
     let Some(budget) = outbox.flash_budget else {
         return;
     };

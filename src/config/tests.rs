@@ -104,6 +104,18 @@ fn variables_that_no_flow_has_are_named() {
 }
 
 #[test]
+fn a_broker_is_named_once() {
+    let (_, problems) = read(
+        "[uplink]\nurl = ['mqtts://a', 'mqtts://b', 'mqtts://a']\nca = 'ca.pem'\ncert = 'c.pem'\nkey = 'k.pem'\n",
+    );
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(
+        problems[0].contains("names mqtts://a twice"),
+        "{problems:#?}"
+    );
+}
+
+#[test]
 fn a_wrong_identity_is_not_replaced_by_another() {
     let check =
         |text: &str, expected: bool| assert_eq!(read(text).0.is_identity_wrong, expected, "{text}");
@@ -111,6 +123,7 @@ fn a_wrong_identity_is_not_replaced_by_another() {
         "[device]\nid = 'press-7'\n[outbox]\npath = 'o'\ncommit = 'x'",
         false,
     );
+    check("[device]\nid = 'press-7'\n[outbox]\npath = ''", true);
     check("", false);
     check("[device]\nid = 'press/7'", true);
     check("[device]\ndi = 'press-7'", true);

@@ -98,7 +98,11 @@ impl<'de> Deserialize<'de> for Urls {
                     let Value::Text(text) = item else {
                         return Err(D::Error::custom("must be a URL, or a list of URLs"));
                     };
-                    urls.push(url(text)?);
+                    let url = url(text)?;
+                    if urls.contains(&url) {
+                        return Err(D::Error::custom(format!("names {text} twice")));
+                    }
+                    urls.push(url);
                 }
                 let mut urls = urls.into_iter();
                 let first = urls.next();
