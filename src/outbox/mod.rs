@@ -37,6 +37,8 @@ pub mod care;
 mod emptied;
 mod files;
 mod flash;
+#[cfg(test)]
+mod full_test;
 mod generations;
 mod group;
 mod keeper;

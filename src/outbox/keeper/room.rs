@@ -26,8 +26,11 @@ pub(super) struct Emptying {
     thins: bool,
     /// What is to be written next, as it was read.
     batch: Vec<ReadRow>,
-    /// What the outbox should take on disk at most once that is done, for it to have been worth it; none if it has to be done anyway.
-    worth_it_below: Option<u64>,
+    /// What the outbox may take on disk at most once that is done, for it to have been worth it; none if it has to be done anyway. That is
+    /// what it took before: files grow in steps, so that what is gained may show only later.
+    worth_it_up_to: Option<u64>,
+    /// How many records were merged into others.
+    absorbed: u64,
 }
 
 /// What merging comes to.
@@ -48,13 +51,19 @@ impl Merging {
         merged
     }
 
-    fn is_worth_it(&self) -> bool {
-        self.bytes_after * 100 <= self.bytes_before * WORTH_MERGING
+    /// Few records say nothing, where as many as this could be read at once: they are carried over to where others may be beside them.
+    fn is_worth_it(&self, at_once: usize) -> bool {
+        self.bytes_before * FEW < at_once
+            || self.bytes_after * 100 <= self.bytes_before * WORTH_MERGING
     }
 }
 
 /// How many groups are carried over at once, if the commits of this outbox are smaller: a commit has a price of its own.
 const GROUPS_AT_ONCE: usize = 8;
+/// How much more is read to be merged: of many topics there are else few records each, and less than half is left of what is merged.
+const MERGED_FROM: usize = 4;
+/// So many times less than what could be read at once is few.
+const FEW: usize = 4;
 /// That price, about, in bytes on disk.
 const COMMIT_BYTES: u64 = 16 * 1024;
 
@@ -160,7 +169,8 @@ impl<S: Store> Keeper<S> {
             generation,
             thins: false,
             batch: Vec::new(),
-            worth_it_below: None,
+            worth_it_up_to: None,
+            absorbed: 0,
         };
         Some(self.go_on(emptying, now))
     }
@@ -179,12 +189,12 @@ impl<S: Store> Keeper<S> {
     }
 
     fn empty_if_worth_it(&mut self, generation: u32, thins: bool, now: Now) -> bool {
-        let gain = self.store.bytes_of(generation) / 4;
         let emptying = Emptying {
             generation,
             thins,
             batch: Vec::new(),
-            worth_it_below: Some(self.store.disk_bytes().saturating_sub(gain)),
+            worth_it_up_to: Some(self.store.disk_bytes()),
+            absorbed: 0,
         };
         self.go_on(emptying, now)
     }
@@ -193,8 +203,8 @@ impl<S: Store> Keeper<S> {
     fn go_on(&mut self, mut emptying: Emptying, now: Now) -> bool {
         let generation = emptying.generation;
         if emptying.batch.is_empty() {
-            let bytes_max = self.bytes_at_once();
             let thins = emptying.thins;
+            let bytes_max = self.bytes_at_once() * if thins { MERGED_FROM } else { 1 };
             let batch = self
                 .shared
                 .with(|book| book.next_batch(generation, bytes_max, thins));
@@ -222,11 +232,14 @@ impl<S: Store> Keeper<S> {
                 live
             });
         }
-        if emptying.thins && !merged.is_worth_it() {
+        let at_once = self.bytes_at_once() * MERGED_FROM;
+        if emptying.thins && !merged.is_worth_it(at_once) {
             // What was merged of it is elsewhere by now. The policy looks again.
             self.shared.with(|book| book.mark_tried(generation));
             self.release(&emptying.batch);
-            self.note_gain(&emptying, now);
+            if emptying.absorbed > 0 {
+                self.note_gain(&emptying, now);
+            }
             return true;
         }
         let places = emptying.batch.iter().flat_map(|(row, _)| &row.places);
@@ -247,6 +260,7 @@ impl<S: Store> Keeper<S> {
         }
         if is_written {
             emptying.batch.clear();
+            emptying.absorbed += merged.absorbed;
             self.merged.count(merged.absorbed, now.mono, |absorbed| {
                 tracing::info!("outbox: full; merged {absorbed} records into others (when_full)");
             });
@@ -263,7 +277,8 @@ impl<S: Store> Keeper<S> {
     /// Records may be so small, or so large, or so unlike, that carrying them over costs as much as it frees.
     fn note_gain(&mut self, emptying: &Emptying, now: Now) {
         let disk_bytes = self.store.disk_bytes();
-        if emptying.worth_it_below.is_some_and(|it| disk_bytes > it) {
+        let is_nothing_merged = emptying.thins && emptying.absorbed == 0;
+        if is_nothing_merged || emptying.worth_it_up_to.is_some_and(|it| disk_bytes > it) {
             self.futile_until = now.mono + FUTILE_FOR;
         }
     }
