@@ -26,8 +26,8 @@ pub(super) struct Emptying {
     thins: bool,
     /// What is to be written next, as it was read.
     batch: Vec<ReadRow>,
-    /// What the outbox may take on disk at most once that is done, for it to have been worth it; none if it has to be done anyway. That is
-    /// what it took before: files grow in steps, so that what is gained may show only later.
+    /// What the outbox may take on disk at most once that is done, for it to have been worth it; none if it has to be done anyway. When
+    /// records are merged that is what it took before: files grow in steps, so that what is gained may show only later.
     worth_it_up_to: Option<u64>,
     /// How many records were merged into others.
     absorbed: u64,
@@ -189,11 +189,16 @@ impl<S: Store> Keeper<S> {
     }
 
     fn empty_if_worth_it(&mut self, generation: u32, thins: bool, now: Now) -> bool {
+        // What is merged becomes less each time; what is only moved does not.
+        let gain = match thins {
+            true => 0,
+            false => self.store.bytes_of(generation) / 4,
+        };
         let emptying = Emptying {
             generation,
             thins,
             batch: Vec::new(),
-            worth_it_up_to: Some(self.store.disk_bytes()),
+            worth_it_up_to: Some(self.store.disk_bytes().saturating_sub(gain)),
             absorbed: 0,
         };
         self.go_on(emptying, now)
