@@ -30,6 +30,19 @@ pub struct Settings {
     pub user: Option<User>,
 }
 
+impl Settings {
+    /// Where the broker is, for people.
+    fn url(&self) -> String {
+        let Address { host, port } = &self.address;
+        let scheme = if self.files.is_some() {
+            "mqtts"
+        } else {
+            "mqtt"
+        };
+        format!("{scheme}://{host}:{port}")
+    }
+}
+
 /// Whom to be for a broker that asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {

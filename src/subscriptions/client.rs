@@ -164,7 +164,7 @@ impl Worker {
                 tracing::warn!(
                     "broker `{}` at {}: {problem}; tried again by itself, every {RETRY_MAX:?} at the latest",
                     self.name,
-                    self.settings.address
+                    self.settings.url()
                 );
                 self.last_problem = Some(problem);
             }
@@ -246,7 +246,7 @@ impl Worker {
                     tracing::info!(
                         "broker `{}` at {}: connected",
                         self.name,
-                        self.settings.address
+                        self.settings.url()
                     );
                     self.follow(&client);
                 }

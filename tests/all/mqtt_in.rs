@@ -118,7 +118,7 @@ fn messages_of_a_broker_go_up_also_after_it_was_away_and_after_a_change_of_the_f
     plant.flow("hall", FLOW);
     plant.settings(&format!("[brokers.hall]\nurl = 'mqtt://{hall}'\n"));
     let mut device = plant.run();
-    device.says(&["broker `hall`", "refused"]);
+    device.says(&["broker `hall`", &format!("at mqtt://{hall}"), "refused"]);
     let broker = open_broker(&plant, hall, &["-v"]);
     device.says(&["broker `hall`", "connected"]);
     let accepted = |number: u64| {
