@@ -18,6 +18,7 @@ use crate::nodes::{NodeType, node_types};
 use crate::runtime::Now;
 use crate::runtime::engine::{Engine, Event};
 use crate::runtime::node::{Address, Effect, Input};
+use crate::sensors::About;
 
 /// Text as a flow file that is only read.
 pub fn flow_parser(data: &[u8]) {
@@ -147,7 +148,24 @@ fn bases(node_type: &NodeType) -> Vec<String> {
     let more = more.map(|(name, options)| options::flow(name, options));
     std::iter::once(node_type.example.to_owned())
         .chain(more)
+        .chain(node_type.part.map(|part| with_choices(node_type, part)))
         .collect()
+}
+
+/// A sensor's example with those options whose values chance does not find.
+fn with_choices(node_type: &NodeType, part: &About) -> String {
+    let mut flow: toml::Table = node_type.example.parse().expect("it is TOML");
+    let nodes = flow["nodes"].as_table_mut().expect("it has nodes");
+    let is_one = |node: &&mut toml::Value| node["type"].as_str() == Some(node_type.name);
+    for (_, node) in nodes.iter_mut().filter(|(_, node)| is_one(&node)) {
+        let node = node.as_table_mut().expect("a node is a table");
+        node.insert("quantity".into(), part.quantities[0].name.into());
+        node.insert("topic".into(), "a/b".into());
+        if let Some(&address) = part.addresses.last() {
+            node.insert("address".into(), i64::from(address).into());
+        }
+    }
+    flow.to_string()
 }
 
 /// A flow with some options of a node of that type changed, added or left out.

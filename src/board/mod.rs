@@ -28,8 +28,9 @@ use serde::Deserialize;
 
 use crate::message::Timestamp;
 use crate::runtime::clock::Clock;
+use crate::sensors::SensorSpec;
+
 pub use crate::sensors::Sensor;
-use crate::sensors::{SensorError, SensorSpec};
 
 pub use missing::Missing;
 pub use pin::{BadPin, Drive, Level, Pin, Pull, Pulses};
@@ -182,8 +183,6 @@ pub enum BoardError {
     },
     #[error("there is no board: {reason}")]
     Missing { reason: String },
-    #[error(transparent)]
-    Sensor(#[from] SensorError),
 }
 
 type Source = Box<dyn Error + Send + Sync>;

@@ -18,7 +18,6 @@ mod watched;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use rppal::gpio::{Bias, Error as GpioError, Gpio, InputPin, OutputPin, Trigger};
@@ -27,7 +26,7 @@ use self::watched::Watched;
 use super::pulses::{Line, Lines};
 use super::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::runtime::clock::Clock;
-use crate::sensors::{self, Sensor, SensorSpec};
+use crate::sensors::{Hardware, Sensor, SensorSpec};
 
 pub(super) struct Rppal {
     gpio: Gpio,
@@ -104,7 +103,7 @@ impl Board for Rppal {
     }
 
     fn sensor(&mut self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {
-        Ok(sensors::open(spec, Path::new(sensors::SYSFS))?)
+        Ok(spec.open(&Hardware::real()))
     }
 
     fn recheck(&mut self) -> Result<(), BoardError> {

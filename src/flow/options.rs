@@ -44,7 +44,36 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
     hint: fn(&str) -> Option<&'static str>,
     report: &mut Report,
 ) -> Options<T> {
-    let known = KnownOptions::of::<T>();
+    read_as(
+        table,
+        header,
+        what,
+        schema_for!(T),
+        hint,
+        report,
+        from_table,
+    )
+}
+
+/// A table with its place in the file.
+pub type Whole<'t> = Spanned<DeValue<'t>>;
+
+/// Reads a table as serde does, up to the first mistake.
+pub fn from_table<T: DeserializeOwned>(whole: Whole<'_>) -> Result<T, toml::de::Error> {
+    T::deserialize(ValueDeserializer::from(whole))
+}
+
+/// Reads `table` into something whose options a schema tells.
+pub fn read_as<T>(
+    table: &DeTable<'_>,
+    header: Range<usize>,
+    what: &str,
+    schema: Schema,
+    hint: fn(&str) -> Option<&'static str>,
+    report: &mut Report,
+    deserialize: impl for<'t> Fn(Whole<'t>) -> Result<T, toml::de::Error>,
+) -> Options<T> {
+    let known = KnownOptions::new(schema);
     let mut table = table.clone();
     let mut complete = true;
     let mut wrong = Vec::new();
@@ -79,7 +108,7 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
 
     loop {
         let whole = Spanned::new(header.clone(), DeValue::Table(table.clone()));
-        let error = match T::deserialize(ValueDeserializer::from(whole)) {
+        let error = match deserialize(whole) {
             Ok(read) if !missing => {
                 return Options {
                     read: Some(read),
@@ -142,7 +171,7 @@ pub fn read_with_hints<T: DeserializeOwned + JsonSchema>(
 
 /// The names of the options that a struct has.
 pub fn names<T: JsonSchema>() -> Vec<String> {
-    KnownOptions::of::<T>().names
+    KnownOptions::new(schema_for!(T)).names
 }
 
 /// Of a list of tables, such as rules, or of names, takes out the one that has a mistake at `span`, so that the others are read too.
@@ -253,8 +282,7 @@ struct KnownOptions {
 }
 
 impl KnownOptions {
-    fn of<T: JsonSchema>() -> KnownOptions {
-        let schema = schema_for!(T);
+    fn new(schema: Schema) -> KnownOptions {
         let names = schema
             .get("properties")
             .and_then(|properties| properties.as_object())

@@ -18,14 +18,12 @@ mod debug;
 mod definition;
 mod delay;
 mod delta;
-mod ds18b20;
 mod ewma;
 mod filter;
 mod function;
 mod gpio_in;
 mod gpio_out;
 mod hysteresis;
-mod iio;
 mod inject;
 mod integrate;
 mod interlock;
@@ -51,6 +49,7 @@ mod restart_test;
 mod sample;
 mod sampler;
 mod schedule;
+mod sensor;
 mod series;
 mod slew;
 mod smooth;
@@ -75,6 +74,8 @@ mod r#where;
 mod window;
 mod zscore;
 
+use crate::sensors::parts as known;
+
 pub use definition::{Definition, Link, Problem, Publishes, Spec, Use, Watch, Watched};
 pub use node_type::NodeType;
 pub(crate) use node_type::place_of;
@@ -95,12 +96,20 @@ pub const GROUPS: &[Group] = &[
         title: "Sources",
         about: "where messages begin",
         types: &[
-            NodeType::of::<ds18b20::Ds18b20>(),
-            NodeType::of::<iio::Iio>(),
             NodeType::of::<gpio_in::GpioIn>(),
             NodeType::of::<mqtt_in::MqttIn>(),
             NodeType::of::<inject::Inject>(),
             NodeType::of::<link_in::LinkIn>(),
+        ],
+    },
+    Group {
+        title: "Sensors",
+        about: "what is measured; wiring and setup are in [sensors.md](sensors.md)",
+        types: &[
+            sensor::of::<known::Ds18b20>(),
+            sensor::of::<known::Bme280>(),
+            sensor::of::<known::Bmp280>(),
+            sensor::of::<known::Iio>(),
         ],
     },
     Group {

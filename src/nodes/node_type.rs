@@ -9,6 +9,7 @@ use super::definition::{Definition, Spec};
 use super::node_types;
 use crate::flow::diagnostic::Report;
 use crate::flow::options;
+use crate::sensors::About;
 
 /// A node type, the types of its options erased.
 #[derive(Debug)]
@@ -20,8 +21,10 @@ pub struct NodeType {
     /// Whether a node's options name its ports.
     pub names_ports: bool,
     pub example: &'static str,
-    schema: fn(&mut SchemaGenerator) -> Schema,
-    read: ReadOptions,
+    /// What is known of the part, if it is a sensor.
+    pub part: Option<&'static About>,
+    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+    pub(super) read: ReadOptions,
 }
 
 /// Reads a node's options: the table, where the node's name stands, the name, the report.
@@ -36,6 +39,7 @@ impl NodeType {
             ports: D::PORTS,
             names_ports: D::NAMES_PORTS,
             example: D::EXAMPLE,
+            part: None,
             schema: SchemaGenerator::root_schema_for::<D>,
             read: read::<D>,
         }

@@ -1,20 +1,26 @@
 //! What all sensor sources share: ask for a reading at a steady pace, hand on what comes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Surroundings};
+use super::Problem;
 use crate::flow::options::Span;
-use crate::message::{Message, Text};
+use crate::message::{Message, Object, Text, Timestamp, Value};
 use crate::runtime::node::{Context, Input, Node};
 use crate::runtime::state::{Pause, State, StateError};
+use crate::sensors::Quantity;
 
 /// A source that reads a sensor every so often. A reading that takes longer than the pace is waited for, not doubled; one that
 /// does not come at all fails after a while, again and again.
 pub(super) struct Sampler {
     topic: Text,
     every: Duration,
+    /// The field of the reading that is wanted; none for all of it.
+    quantity: Option<Text>,
+    /// The units, for people and nodes behind it.
+    headers: Arc<Object>,
     remembered: Remembered,
 }
 
@@ -28,33 +34,57 @@ struct Remembered {
 /// A sensor that has not answered for this long, or for three times its pace, has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a sensor is read, if its node does not say.
-pub(super) fn every_second() -> Span {
-    Span(Duration::from_secs(1))
-}
-
-/// The problem with a pace that is quicker than sensors are read, if it is.
-pub(super) fn too_fast(every: Span) -> Option<Problem> {
-    (every.0 < Duration::from_millis(1)).then(|| Problem::new("every", "must be at least 1ms"))
-}
-
 impl Sampler {
+    fn hand_on(&self, reading: Value, time: Timestamp, cx: &mut Context<'_>) {
+        let payload = match &self.quantity {
+            // What a test feeds may be the number itself.
+            Some(quantity) => match reading.get(quantity) {
+                Some(value) => value.clone(),
+                None => reading,
+            },
+            None => reading,
+        };
+        let message = Message {
+            topic: self.topic.clone(),
+            payload,
+            time,
+            source: cx.here(),
+            headers: Some(self.headers.clone()),
+        };
+        cx.emit(0, message);
+    }
+
     fn ask(&mut self, cx: &mut Context<'_>) {
         self.remembered.asked_at = Some(cx.now().mono);
         cx.read_sensor();
     }
 
-    pub(super) fn boxed(
-        surroundings: &Surroundings<'_>,
-        topic: Option<&str>,
+    /// `quantities` is what a reading has, `wanted` the one of them to hand on.
+    pub(super) fn new(
+        topic: Text,
         every: Span,
-    ) -> Box<dyn Node> {
-        let topic = topic.map_or_else(|| surroundings.own_topic(), Into::into);
-        Box::new(Sampler {
+        quantities: &[Quantity],
+        wanted: Option<&str>,
+    ) -> Sampler {
+        let unit_of = |quantity: &Quantity| Value::from(quantity.unit);
+        let one = match (wanted, quantities) {
+            (_, [only]) => Some(only),
+            (Some(wanted), _) => quantities.iter().find(|quantity| quantity.name == wanted),
+            (None, _) => None,
+        };
+        let unit = match one {
+            Some(quantity) => unit_of(quantity),
+            None => Value::object(quantities.iter().map(|it| (it.name, unit_of(it)))),
+        };
+        Sampler {
             topic,
             every: every.0,
+            quantity: one
+                .filter(|_| quantities.len() > 1)
+                .map(|it| it.name.into()),
+            headers: Arc::new([("unit".into(), unit)].into_iter().collect()),
             remembered: Remembered::default(),
-        })
+        }
     }
 }
 
@@ -114,10 +144,15 @@ impl Node for Sampler {
         };
         self.remembered.asked_at = None;
         match value {
-            Ok(value) => cx.originate(self.topic.clone(), value, time),
+            Ok(reading) => self.hand_on(reading, time, cx),
             Err(reason) => cx.fail(reason),
         }
     }
+}
+
+/// The problem with a pace that is quicker than anything is done, if it is.
+pub(super) fn too_fast(every: Span) -> Option<Problem> {
+    (every.0 < Duration::from_millis(1)).then(|| Problem::new("every", "must be at least 1ms"))
 }
 
 /// The next tick of a steady pace after `now`: without drift, and without catching up on ticks that were missed.

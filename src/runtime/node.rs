@@ -141,6 +141,11 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The node that is called.
+    pub fn here(&self) -> NodeId {
+        self.here.node
+    }
+
     pub fn now(&self) -> Now {
         self.now
     }

@@ -1,251 +1,173 @@
-//! Sensors that the kernel reads for us, behind one trait.
+//! Sensors, behind one trait.
 //!
-//! A [`SensorSpec`] names a sensor as flows write it; [`open`] makes the [`Sensor`] that reads it from the kernel's files. A
-//! sensor need not be there when it is opened: every reading looks for it again.
+//! A *part* is a kind of sensor that one can buy: `parts` has a file for each. A [`SensorSpec`] is a part as a flow names it: its
+//! options and its *place*, which is where it is connected. Opened on real hardware or simulated, it is a [`Sensor`]. It need
+//! not be there when it is opened: readings tell. Why it is made like this: `docs/decisions/0024-sensors.md`.
 //!
 //! Must not: know boards, flows or clocks; cache a reading; hand out a number that cannot be true.
 //!
-//! Terms: a *bus* is what sensors have to share, one after the other: reading a DS18B20 holds the 1-wire bus for up to
-//! 750 ms, so sensors on one bus belong on one thread, which no flow waits for.
+//! Terms: a *link* is the way to one part; a *bus* is what parts have to share, one after the other: reading a DS18B20 holds the
+//! 1-wire bus for up to 750 ms, so parts on one bus belong on one thread, which no flow waits for; a *twin* is a simulated
+//! part, and the *scene* is what it measures.
 
-mod ds18b20;
-mod iio;
+mod held;
+mod i2c;
+mod kernel;
+mod part;
+pub mod parts;
+mod place;
+mod scene;
+mod serial;
+mod spi;
+mod trouble;
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::sync::Arc;
 
 use crate::message::Value;
 use crate::runtime::clock::Now;
 
-/// Where the kernel shows its devices.
-pub const SYSFS: &str = "/sys";
+use self::held::{Held, Open};
+pub use self::kernel::OneWire;
+pub use self::part::{About, Chip, Options, Part, Quantity};
+pub use self::place::{Hardware, Pins, Place};
+pub use self::scene::{Physical, Scene, World};
+pub use self::trouble::Trouble;
 
-/// One measured quantity.
+/// A sensor that is read.
 pub trait Sensor: Send {
     /// Takes a reading. Blocks for as long as the hardware takes.
     fn read(&mut self, now: Now) -> Result<Value, SensorError>;
 }
 
-/// Which sensor, as flows name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SensorSpec {
-    /// A DS18B20 on the kernel's 1-wire bus.
-    W1 {
-        /// The id the kernel gives it, `28-` and twelve hexadecimal digits.
-        device: String,
-    },
-    /// One channel of a device with a driver in the kernel's Industrial I/O subsystem.
-    Iio {
-        /// What its `name` or `label` file says, as `bme280`; or its folder, as `iio:device0`.
-        device: String,
-        /// The channel without `in_` and `_raw` or `_input`: `temp`, `humidityrelative`, `accel_x`, `voltage0`.
-        channel: String,
-    },
+/// Which sensor, as a flow names it. Two that are equal are one.
+#[derive(Clone)]
+pub struct SensorSpec {
+    /// All that tells it from others.
+    key: Arc<str>,
+    part: &'static str,
+    name: Arc<str>,
+    bus: Arc<str>,
+    pins: Pins,
+    quantities: Arc<[Quantity]>,
+    connect: Arc<dyn Connect>,
+}
+
+/// A part at a place, their types erased.
+trait Connect: Send + Sync {
+    fn open(self: Arc<Self>, hardware: Hardware) -> Open;
+    fn simulate(self: Arc<Self>, scene: Scene) -> Open;
+}
+
+struct Connection<P: Part> {
+    part: P,
+    place: P::Place,
+}
+
+impl<P: Part> Connect for Connection<P> {
+    fn open(self: Arc<Self>, hardware: Hardware) -> Open {
+        Box::new(move || self.part.open(self.place.link(&P::ABOUT, &hardware)?))
+    }
+
+    fn simulate(self: Arc<Self>, scene: Scene) -> Open {
+        Box::new(move || self.place.simulate(&self.part, scene.clone()))
+    }
 }
 
 impl SensorSpec {
+    pub fn new<P: Part>(part: P, place: P::Place) -> SensorSpec {
+        SensorSpec {
+            key: format!("{} {part:?} {place:?}", P::NAME).into(),
+            part: P::NAME,
+            name: format!("{} on {}", P::NAME, place.describe(&P::ABOUT)).into(),
+            bus: place.bus().into(),
+            pins: place.pins(),
+            quantities: part.quantities().into(),
+            connect: Arc::new(Connection { part, place }),
+        }
+    }
+
+    /// The part's node type.
+    pub fn part(&self) -> &'static str {
+        self.part
+    }
+
     /// The bus that reads one sensor after the other.
-    pub fn bus(&self) -> String {
-        match self {
-            SensorSpec::W1 { .. } => "w1".to_owned(),
-            SensorSpec::Iio { device, .. } => format!("iio:{device}"),
-        }
+    pub fn bus(&self) -> &str {
+        &self.bus
     }
 
-    /// The unit of its readings.
-    pub fn unit(&self) -> Result<&'static str, SensorError> {
-        match self {
-            SensorSpec::W1 { device } => ds18b20::check_id(device).map(|()| "degC"),
-            SensorSpec::Iio { channel, .. } => {
-                iio::Quantity::of(channel).map(|quantity| quantity.unit)
-            }
-        }
+    /// The pins of a Pi that it is read over.
+    pub fn pins(&self) -> Pins {
+        self.pins
     }
 
-    /// Whether the words could name a sensor at all, whatever is plugged in.
-    pub fn check(&self) -> Result<(), SensorError> {
-        self.unit().map(drop)
+    /// What its readings have.
+    pub fn quantities(&self) -> &[Quantity] {
+        &self.quantities
+    }
+
+    /// A sensor of this computer.
+    pub fn open(&self, hardware: &Hardware) -> Box<dyn Sensor> {
+        self.hold(self.connect.clone().open(hardware.clone()), None)
+    }
+
+    /// A simulated one, in this world.
+    pub fn simulate(&self, world: Arc<dyn World>) -> Box<dyn Sensor> {
+        let scene = Scene::new(world, &self.key);
+        let open = self.connect.clone().simulate(scene.clone());
+        self.hold(open, Some(scene))
+    }
+
+    fn hold(&self, open: Open, scene: Option<Scene>) -> Box<dyn Sensor> {
+        let quantities = self.quantities.to_vec();
+        Box::new(Held::new(self.name.to_string(), quantities, open, scene))
     }
 }
 
-/// Opens a sensor over the kernel's files under `root`, which is [`SYSFS`] but in tests.
-pub fn open(spec: &SensorSpec, root: &Path) -> Result<Box<dyn Sensor>, SensorError> {
-    Ok(match spec {
-        SensorSpec::W1 { device } => Box::new(ds18b20::Ds18b20::new(root, device)?),
-        SensorSpec::Iio { device, channel } => Box::new(iio::Channel::new(root, device, channel)?),
-    })
+impl PartialEq for SensorSpec {
+    fn eq(&self, other: &SensorSpec) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for SensorSpec {}
+
+impl fmt::Debug for SensorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)
+    }
 }
 
 /// Why there is no reading.
 #[derive(Debug, thiserror::Error)]
-pub enum SensorError {
-    #[error(
-        "`{id}` is not the id of a DS18B20: that is `28-` and twelve hexadecimal digits, as `ls /sys/bus/w1/devices` shows"
-    )]
-    BadId { id: String },
-    #[error("`{channel}` is not a channel we know the unit of; known are {known}")]
-    UnknownChannel { channel: String, known: String },
-    #[error(
-        "there is no 1-wire bus: {} does not exist; add `dtoverlay=w1-gpio` to /boot/firmware/config.txt and restart", path.display()
-    )]
-    NoW1Bus { path: PathBuf },
-    #[error(
-        "DS18B20 {id} is not on the 1-wire bus: {} does not exist; {}", path.display(), there_are("sensors", present)
-    )]
-    NoW1Device {
-        id: String,
-        path: PathBuf,
-        present: Vec<String>,
-    },
-    #[error(
-        "{} does not exist: no sensor has a driver in the kernel; load its overlay in /boot/firmware/config.txt \
-         (for many I2C sensors `dtoverlay=i2c-sensor,NAME`) and restart", path.display()
-    )]
-    NoIio { path: PathBuf },
-    #[error(
-        "no device under {} has the name or label `{device}`; {}", path.display(), there_are("devices", present)
-    )]
-    NoIioDevice {
-        device: String,
-        path: PathBuf,
-        present: Vec<String>,
-    },
-    #[error(
-        "more than one device under {} is called `{device}`: {}; give the folder's name instead", path.display(), folders.join(", ")
-    )]
-    SameName {
-        device: String,
-        path: PathBuf,
-        folders: Vec<String>,
-    },
-    #[error(
-        "{} has neither in_{channel}_input nor in_{channel}_raw; {}", path.display(), there_are("channels", present)
-    )]
-    NoChannel {
-        channel: String,
-        path: PathBuf,
-        present: Vec<String>,
-    },
-    #[error("cannot read {}: is the sensor still connected?", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} says {text:?}, which is not {expected}", path.display())]
-    Malformed {
-        path: PathBuf,
-        text: String,
-        expected: &'static str,
-    },
-    #[error(
-        "{}: the check sum is wrong, so the bus lost bits; look at cable, pull-up (4.7 kOhm) and length", path.display()
-    )]
-    Crc { path: PathBuf },
-    #[error(
-        "{}: the sensor sent nothing but zeros; the data line is held low or the sensor is gone", path.display()
-    )]
-    Zeros { path: PathBuf },
-    #[error(
-        "{}: 85 degC is what the sensor holds at power-on; it lost power before it had measured, look at its supply", path.display()
-    )]
-    PowerOn { path: PathBuf },
-    #[error("{}: {value} {unit} is outside what the sensor can measure, {range}", path.display())]
-    OutOfRange {
-        path: PathBuf,
-        value: f64,
-        unit: &'static str,
-        range: &'static str,
-    },
-    #[error("the simulated board has no `{quantity}`; it has {known}")]
-    NotSimulated {
-        quantity: String,
-        known: &'static str,
-    },
+#[error("{name}")]
+pub struct SensorError {
+    /// Which part, and where.
+    name: String,
+    source: Trouble,
 }
 
-fn there_are(what: &str, present: &[String]) -> String {
-    if present.is_empty() {
-        format!("there are no {what}: look at the wiring and at `dmesg`")
-    } else {
-        format!("there are the {what} {}", present.join(", "))
-    }
-}
-
-fn read_text(path: &Path) -> Result<String, SensorError> {
-    fs::read_to_string(path).map_err(|source| SensorError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// The names in a folder, sorted; none if it cannot be read.
-fn names_in(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
-/// Fake hardware: a folder that looks like the kernel's /sys.
-#[cfg(test)]
-fn sysfs(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for (path, content) in files {
-        let path = root.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    root
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn iio(device: &str, channel: &str) -> SensorSpec {
-        SensorSpec::Iio {
-            device: device.to_owned(),
-            channel: channel.to_owned(),
+impl SensorError {
+    fn new(name: &str, source: Trouble) -> SensorError {
+        SensorError {
+            name: name.to_owned(),
+            source,
         }
     }
 
-    #[test]
-    fn all_w1_sensors_share_a_bus_and_every_iio_device_has_its_own() {
-        let w1 = SensorSpec::W1 {
-            device: "28-0316a2795aff".to_owned(),
-        };
-        assert_eq!(w1.bus(), "w1");
-        assert_eq!(iio("bme280", "temp").bus(), "iio:bme280");
-        assert_eq!(iio("bme280", "temp").bus(), iio("bme280", "pressure").bus());
-    }
-
-    #[test]
-    fn words_that_cannot_name_a_sensor_are_refused_without_hardware() {
-        let check = |spec: SensorSpec, expected: &str| {
-            let error = spec.check().unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        };
-        check(
-            SensorSpec::W1 {
-                device: "../../etc/passwd".to_owned(),
-            },
-            "is not the id of a DS18B20",
-        );
-        check(iio("bme280", "tmep"), "known are accel, ");
-        check(iio("bme280", "temp/../../secret"), "is not a channel");
-        assert_eq!(iio("adxl345", "accel_x").unit().unwrap(), "m/s^2");
-    }
-
-    #[test]
-    fn sensors_are_opened_by_what_they_are_and_need_not_be_there() {
-        let root = sysfs(&[]);
-        let mut missing = open(&iio("bme280", "temp"), root.path()).unwrap();
-        assert!(missing.read(Now::default()).is_err());
-
-        let folder = root.path().join("bus/iio/devices/iio:device0");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("name"), "bme280\n").unwrap();
-        fs::write(folder.join("in_temp_input"), "21500\n").unwrap();
-        assert_eq!(missing.read(Now::default()).unwrap(), Value::Number(21.5));
+    pub fn trouble(&self) -> &Trouble {
+        &self.source
     }
 }
+
+#[cfg(test)]
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

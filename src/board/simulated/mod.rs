@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use self::quantities::{ColdStore, SimulatedSensor};
+use self::quantities::{ColdStore, SimulatedWorld};
 use self::signal::Timeline;
 use super::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::message::Timestamp;
@@ -190,8 +190,8 @@ impl Parts {
     }
 
     fn sensor(&self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {
-        let sensor = SimulatedSensor::new(spec, self.seed, self.store.clone())?;
-        Ok(Box::new(sensor))
+        let world = SimulatedWorld::new(self.seed, self.store.clone());
+        Ok(spec.simulate(Arc::new(world)))
     }
 
     fn next_edge(&self) -> Option<Duration> {

@@ -7,9 +7,8 @@ use std::f64::consts::TAU;
 use std::time::Duration;
 
 use super::SharedStore;
-use crate::message::Value;
 use crate::runtime::clock::Now;
-use crate::sensors::{Sensor, SensorError, SensorSpec};
+use crate::sensors::{Physical, World};
 
 /// Noise that depends on a seed, a name and a number, and on nothing before.
 #[derive(Clone, Copy)]
@@ -94,101 +93,46 @@ impl ColdStore {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Quantity {
-    /// degC, in the cold store.
-    Temperature,
-    /// %, relative.
-    Humidity,
-    /// hPa.
-    Pressure,
-    /// V.
-    Voltage,
-    /// m/s^2; a machine that shakes at 25 Hz, four seconds in each ten hard.
-    Acceleration {
-        /// What the axis shows of gravity.
-        gravity: f64,
-    },
-}
-
-pub(super) struct SimulatedSensor {
-    quantity: Quantity,
-    noise: Noise,
+/// The world that simulated sensors measure: the cold store, and a few things that rise and fall.
+pub(super) struct SimulatedWorld {
+    seed: u64,
     store: SharedStore,
 }
 
-impl SimulatedSensor {
-    pub(super) fn new(
-        spec: &SensorSpec,
-        seed: u64,
-        store: SharedStore,
-    ) -> Result<SimulatedSensor, SensorError> {
-        const STANDARD_GRAVITY: f64 = 9.806_65;
-        spec.check()?;
-        let (name, quantity) = match spec {
-            SensorSpec::W1 { device } => (device.clone(), Quantity::Temperature),
-            SensorSpec::Iio { device, channel } => {
-                let kind: &str = channel
-                    .split(|c: char| !c.is_ascii_lowercase())
-                    .next()
-                    .unwrap_or_default();
-                let quantity = match kind {
-                    "temp" => Quantity::Temperature,
-                    "humidityrelative" => Quantity::Humidity,
-                    "pressure" => Quantity::Pressure,
-                    "voltage" => Quantity::Voltage,
-                    "accel" => Quantity::Acceleration {
-                        gravity: if channel.ends_with("_z") {
-                            STANDARD_GRAVITY
-                        } else {
-                            0.0
-                        },
-                    },
-                    _ => {
-                        return Err(SensorError::NotSimulated {
-                            quantity: kind.to_owned(),
-                            known: "temp, humidityrelative, pressure, voltage and accel",
-                        });
-                    }
-                };
-                (format!("{device}/{channel}"), quantity)
-            }
-        };
-        Ok(SimulatedSensor {
-            quantity,
-            noise: Noise::new(seed, &name),
-            store,
-        })
+impl SimulatedWorld {
+    pub(super) fn new(seed: u64, store: SharedStore) -> SimulatedWorld {
+        SimulatedWorld { seed, store }
     }
 }
 
-impl Sensor for SimulatedSensor {
-    fn read(&mut self, now: Now) -> Result<Value, SensorError> {
+impl World for SimulatedWorld {
+    fn value(&self, physical: Physical, name: &str, now: Now) -> f64 {
+        const STANDARD_GRAVITY: f64 = 9.806_65;
         let seconds = now.mono.as_secs_f64();
         let number = u64::try_from(now.mono.as_nanos()).unwrap_or(u64::MAX);
-        let noise = self.noise.normal(number);
+        let noise = Noise::new(self.seed, name).normal(number);
         let wave = |period_s: f64| (TAU * seconds / period_s).sin();
-        let (value, step) = match self.quantity {
-            // A DS18B20 at 12 bits has steps of 1/16 degC.
-            Quantity::Temperature => (
-                self.store.lock().degc_at(now.mono) + 0.03 * noise,
-                1.0 / 16.0,
-            ),
-            Quantity::Humidity => (70.0 + 5.0 * wave(600.0) + 0.3 * noise, 0.01),
-            Quantity::Pressure => (1013.0 + 4.0 * wave(3600.0) + 0.05 * noise, 0.01),
-            Quantity::Voltage => (1.65 + 0.8 * wave(30.0) + 0.005 * noise, 0.001),
-            Quantity::Acceleration { gravity } => {
+        match physical {
+            Physical::Temperature => self.store.lock().degc_at(now.mono) + 0.03 * noise,
+            Physical::Humidity => 70.0 + 5.0 * wave(600.0) + 0.3 * noise,
+            Physical::Pressure => 1013.0 + 4.0 * wave(3600.0) + 0.05 * noise,
+            Physical::Voltage => 1.65 + 0.8 * wave(30.0) + 0.005 * noise,
+            Physical::Current => 0.8 + 0.3 * wave(45.0) + 0.002 * noise,
+            // A machine that shakes at 25 Hz, four seconds in each ten hard.
+            Physical::Acceleration(axis) => {
                 let hard = seconds % 10.0 >= 6.0;
                 let amplitude = if hard { 3.0 } else { 0.4 };
-                // The ADXL345 in full resolution: 3.9 mg a step (data sheet, table 1).
-                (
-                    gravity + amplitude * wave(1.0 / 25.0) + 0.05 * noise,
-                    0.0383,
-                )
+                let gravity = if axis == 2 { STANDARD_GRAVITY } else { 0.0 };
+                gravity + amplitude * wave(1.0 / 25.0) + 0.05 * noise
             }
-        };
-        let stepped = (value / step).round() * step;
-        Ok(Value::Number((stepped * 1e6).round() / 1e6))
+            Physical::Rotation(axis) => 10.0 * wave(4.0 + f64::from(axis)) + 0.1 * noise,
+            Physical::Co2 => 900.0 + 350.0 * wave(1800.0) + 4.0 * noise,
+            Physical::Light => (300.0 + 320.0 * wave(1200.0)).max(0.0) + 0.5 * noise.abs(),
+            Physical::Distance => 1.2 + 0.7 * wave(240.0) + 0.003 * noise,
+            Physical::Weight => 42.0 + 8.0 * wave(900.0) + 0.01 * noise,
+            Physical::Particles => (12.0 + 7.0 * wave(700.0) + 0.4 * noise).max(0.0),
+            Physical::Share => (50.0 + 30.0 * wave(120.0) + noise).clamp(0.0, 100.0),
+        }
     }
 }
 

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::message::Value;
+use crate::nodes::Use;
 use crate::runtime::clock::Clock;
 
 fn pin(number: u8) -> Pin {
@@ -34,10 +35,19 @@ fn degc(sensor: &mut dyn Sensor, seconds: f64) -> f64 {
     sensor.read(at(seconds)).unwrap().as_number().unwrap()
 }
 
+/// The sensor of a node with these options.
+fn sensor(options: &str) -> SensorSpec {
+    let flow = format!("[nodes.it]\n{options}\n[nodes.show]\ntype = 'debug'\nfrom = 'it'");
+    let graph = crate::nodes::testing::graph(&flow);
+    let spec = graph.uses().find_map(|(_, used)| match used {
+        Use::Sensor(spec) => Some(spec.clone()),
+        _ => None,
+    });
+    spec.unwrap()
+}
+
 fn ds18b20() -> SensorSpec {
-    SensorSpec::W1 {
-        device: "28-0316a2795aff".to_owned(),
-    }
+    sensor("type = 'ds18b20'\ndevice = '28-0316a2795aff'")
 }
 
 const SETTINGS: &str = r#"
@@ -146,9 +156,10 @@ fn a_thermostat_closes_its_loop_through_the_board() {
 
 #[test]
 fn readings_depend_on_seed_and_time_only() {
-    let iio = |channel: &str| SensorSpec::Iio {
-        device: "any".to_owned(),
-        channel: channel.to_owned(),
+    let iio = |channel: &str| {
+        sensor(&format!(
+            "type = 'iio'\ndevice = 'any'\nchannel = '{channel}'"
+        ))
     };
     let readings = |settings: &str, spec: &SensorSpec| -> Vec<Value> {
         let mut sensor = board(settings).sensor(spec).unwrap();
@@ -172,9 +183,10 @@ fn readings_depend_on_seed_and_time_only() {
     check(&iio("accel_x"), -3.3, 3.3);
     check(&iio("accel_z"), 6.5, 13.2);
 
-    let refused = |spec: &SensorSpec| board("").sensor(spec).err().unwrap().to_string();
-    assert!(refused(&iio("magn_x")).contains("has no `magn`"));
-    assert!(refused(&iio("tmep")).contains("is not a channel"));
+    let mut compass = board("").sensor(&iio("magn_x")).unwrap();
+    let refused = compass.read(at(0.0)).unwrap_err();
+    let refused = refused.trouble().to_string();
+    assert!(refused.contains("has no `magn`"), "{refused}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::flow::estimate;
 use crate::flow::graph::{Graph, GraphNode};
 use crate::nodes::Use;
 use crate::outbox::Lane;
-use crate::sensors::SensorSpec;
+use crate::sensors::Pins;
 
 /// More messages, or bytes, in a second than the uplink of a plant can be trusted to carry for long.
 const MOST_PUBLISHED: f64 = 1_000.0;
@@ -90,15 +90,13 @@ pub(in crate::flow) fn bus_problem(pin: Pin, sensors: &Graph) -> Option<String> 
     let reader = match pin.number() {
         // Read at every boot, whatever the flows do.
         0 | 1 => return Some(format!("{pin}, which is a pin of {bus}")),
-        4 => sensors().find(|(_, spec)| matches!(spec, SensorSpec::W1 { .. })),
-        2 | 3 | 7..=11 => sensors().find(|(_, spec)| matches!(spec, SensorSpec::Iio { .. })),
-        _ => None,
+        number => sensors().find_map(|(name, spec)| match spec.pins() {
+            Pins::Taken(pins) if pins.contains(&number) => Some((name, "is read over it")),
+            Pins::MayBe(pins) if pins.contains(&number) => Some((name, "may be read over it")),
+            _ => None,
+        }),
     };
-    let (reader, spec) = reader?;
-    let how = match spec {
-        SensorSpec::W1 { .. } => "is read over it",
-        SensorSpec::Iio { .. } => "may be read over it",
-    };
+    let (reader, how) = reader?;
     Some(format!(
         "{pin}, which is a pin of the bus {bus}: `{reader}` {how}"
     ))

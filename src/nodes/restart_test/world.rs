@@ -11,7 +11,6 @@ use crate::nodes::testing::graph;
 use crate::nodes::{Link, NodeType, Use};
 use crate::runtime::node::Input;
 use crate::runtime::{Address, Checkpoint, Effect, Effects, Engine, Event, Now, Pause};
-use crate::sensors::SensorSpec;
 
 const END: Duration = Duration::from_secs(3_600);
 /// A flow with a quick sensor ends earlier: after so many readings.
@@ -347,13 +346,12 @@ impl Play {
                 Use::Sensor(spec) if used_by == node => Some(spec),
                 _ => None,
             });
-        let (mean, swing) = match spec.expect("it is a sensor") {
-            SensorSpec::W1 { .. } => (5.0, 5.0),
-            SensorSpec::Iio { channel, .. } => match &**channel {
-                "humidityrelative" => (70.0, 8.0),
-                "voltage0" => (1.5, 0.7),
-                _ => (20.0, 10.0),
-            },
+        let spec = spec.expect("it is a sensor");
+        let (mean, swing) = match (spec.part(), spec.quantities()[0].unit) {
+            ("ds18b20", _) => (5.0, 5.0),
+            (_, "%") => (70.0, 8.0),
+            (_, "V") => (1.5, 0.7),
+            _ => (20.0, 10.0),
         };
         let second = self.now.mono.as_secs();
         let second = if (1_500..2_500).contains(&second) {
@@ -367,7 +365,11 @@ impl Play {
         if second % 131 == 130 {
             return Err("no answer".to_owned());
         }
-        Ok(Value::Number((mean + share * swing).min(100.0)))
+        let value = Value::Number((mean + share * swing).min(100.0));
+        Ok(match spec.quantities() {
+            [_] => value,
+            several => Value::object(several.iter().map(|it| (it.name, value.clone()))),
+        })
     }
 
     fn level(&self, node: NodeId) -> Level {

@@ -106,11 +106,14 @@ impl SensorThreads {
         sensor: Box<dyn Sensor>,
     ) -> Result<Attached, ThreadError> {
         let name = spec.bus();
-        let bus = match self.buses.get(&name) {
+        let bus = match self.buses.get(name) {
             Some(bus) if !bus.thread.is_finished() => bus,
             _ => {
-                let bus = self.start(&name)?;
-                self.buses.entry(name).insert_entry(bus).into_mut()
+                let bus = self.start(name)?;
+                self.buses
+                    .entry(name.to_owned())
+                    .insert_entry(bus)
+                    .into_mut()
             }
         };
         Ok(Attached {
@@ -131,8 +134,8 @@ impl SensorThreads {
 
     /// Lets go of buses that none of these is on; their threads end when nobody can ask any more.
     pub(super) fn keep_for(&mut self, sensors: &[Attached]) {
-        let used: HashSet<String> = sensors.iter().map(|sensor| sensor.spec.bus()).collect();
-        self.buses.retain(|name, _| used.contains(name));
+        let used: HashSet<&str> = sensors.iter().map(|sensor| sensor.spec.bus()).collect();
+        self.buses.retain(|name, _| used.contains(&**name));
     }
 
     /// Ends the threads. One that hangs in its hardware is left behind: it holds nothing that others need.
@@ -183,7 +186,8 @@ mod tests {
     use super::*;
     use crate::message::{NodeId, Value};
     use crate::runtime::clock::Now;
-    use crate::sensors::SensorError;
+    use crate::sensors::parts::Ds18b20;
+    use crate::sensors::{OneWire, SensorError};
 
     struct Fixed(f64);
 
@@ -205,9 +209,8 @@ mod tests {
     }
 
     fn spec(device: &str) -> SensorSpec {
-        SensorSpec::W1 {
-            device: device.into(),
-        }
+        let device = device.to_owned();
+        SensorSpec::new(Ds18b20 { device }, OneWire {})
     }
 
     #[test]

@@ -9,83 +9,164 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Sensor, SensorError, names_in, read_text};
-use crate::message::Value;
-use crate::runtime::clock::Now;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::sensors::kernel::{IioPlace, KernelError, names_in, read_text};
+use crate::sensors::{About, Chip, Hardware, Part, Physical, Quantity, Scene, Trouble};
+
+/// Reads one channel of a sensor that the kernel drives (Industrial I/O): BME280, ADXL345, DHT22, ADS1115 and many more.
+///
+/// The payload is a number: degrees Celsius, percent relative humidity, hectopascal, metres per second squared, volts.
+/// The kernel finds the sensor by an overlay in the Pi's `config.txt`, such as `dtoverlay=i2c-sensor,bme280`.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+pub struct Iio {
+    /// The channel, as in the names of the device's files: `temp`, `humidityrelative`, `pressure`, `accel_x`, `voltage0`.
+    pub channel: String,
+}
 
 /// What a channel measures.
-pub(super) struct Quantity {
+struct Kind {
     /// The channel's type, in the kernel's word.
-    pub(super) name: &'static str,
+    name: &'static str,
     /// The unit of our readings.
-    pub(super) unit: &'static str,
+    unit: &'static str,
     /// Our unit over the kernel's.
     factor: f64,
 }
 
-const fn quantity(name: &'static str, unit: &'static str, factor: f64) -> Quantity {
-    Quantity { name, unit, factor }
+const fn kind(name: &'static str, unit: &'static str, factor: f64) -> Kind {
+    Kind { name, unit, factor }
 }
 
 /// The kernel's units are those in Documentation/ABI/testing/sysfs-bus-iio, under `in_<name>_raw`.
-const QUANTITIES: [Quantity; 13] = [
-    quantity("accel", "m/s^2", 1.0),
-    quantity("angl", "rad", 1.0),
-    quantity("anglvel", "rad/s", 1.0),
-    quantity("current", "A", 1e-3),
-    quantity("distance", "m", 1.0),
-    quantity("humidityrelative", "%", 1e-3),
-    quantity("illuminance", "lx", 1.0),
-    quantity("magn", "G", 1.0),
-    quantity("power", "W", 1e-3),
-    quantity("pressure", "hPa", 10.0),
-    quantity("resistance", "Ohm", 1.0),
-    quantity("temp", "degC", 1e-3),
-    quantity("voltage", "V", 1e-3),
+const KINDS: [Kind; 13] = [
+    kind("accel", "m/s^2", 1.0),
+    kind("angl", "rad", 1.0),
+    kind("anglvel", "rad/s", 1.0),
+    kind("current", "A", 1e-3),
+    kind("distance", "m", 1.0),
+    kind("humidityrelative", "%", 1e-3),
+    kind("illuminance", "lx", 1.0),
+    kind("magn", "G", 1.0),
+    kind("power", "W", 1e-3),
+    kind("pressure", "hPa", 10.0),
+    kind("resistance", "Ohm", 1.0),
+    kind("temp", "degC", 1e-3),
+    kind("voltage", "V", 1e-3),
 ];
 
-impl Quantity {
+impl Kind {
     /// What the channel measures: the letters it begins with. `voltage0-voltage1` is a voltage.
-    pub(super) fn of(channel: &str) -> Result<&'static Quantity, SensorError> {
-        let unknown = || SensorError::UnknownChannel {
-            channel: channel.to_owned(),
-            known: QUANTITIES.map(|quantity| quantity.name).join(", "),
-        };
+    fn of(channel: &str) -> Option<&'static Kind> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
         if !channel.chars().all(allowed) {
-            return Err(unknown());
+            return None;
         }
         let end = channel
             .find(|c: char| !c.is_ascii_lowercase())
             .unwrap_or(channel.len());
-        QUANTITIES
-            .iter()
-            .find(|quantity| quantity.name == &channel[..end])
-            .ok_or_else(unknown)
+        KINDS.iter().find(|kind| kind.name == &channel[..end])
     }
 }
 
-pub(super) struct Channel {
+impl Part for Iio {
+    type Place = IioPlace;
+    const NAME: &'static str = "iio";
+    const ABOUT: About = About {
+        title: "Whatever has a driver in the kernel",
+        quantities: &[Quantity::new("value", "", (f64::MIN, f64::MAX), 9)],
+        addresses: &[],
+        wiring: &[],
+        setup: "An overlay in /boot/firmware/config.txt, such as `dtoverlay=i2c-sensor,bme280`, `dtoverlay=dht11,gpiopin=4` (a DHT22 \
+                too), `dtoverlay=ads1115` or `dtoverlay=mcp3008`, and a restart. `ls /sys/bus/iio/devices` then shows the device.",
+        notes: "One channel for each node. The kernel's units become those that people write: degC, %, hPa, V, A, m/s^2.",
+        data_sheet: "kernel Documentation/ABI/testing/sysfs-bus-iio",
+        takes_ms: 1,
+    };
+    const EXAMPLE: &'static str = r#"
+[nodes.humidity]
+type = "iio"
+device = "bme280"
+channel = "humidityrelative"
+every = "2s"
+
+[nodes.show]
+type = "debug"
+from = "humidity"
+"#;
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let channel = &self.channel;
+        if Kind::of(channel).is_some() {
+            return Vec::new();
+        }
+        let known = KINDS.map(|kind| kind.name).join(", ");
+        let message =
+            format!("`{channel}` is not a channel we know the unit of; known are {known}");
+        vec![("channel", message)]
+    }
+
+    fn quantities(&self) -> Vec<Quantity> {
+        let unit = Kind::of(&self.channel).map_or("", |kind| kind.unit);
+        // The kernel writes at most nine decimals; the product's rounding error shall not look like more.
+        vec![Quantity::new("value", unit, (f64::MIN, f64::MAX), 9)]
+    }
+
+    fn open(&self, (hardware, device): (Hardware, String)) -> Result<Box<dyn Chip>, Trouble> {
+        let kind = Kind::of(&self.channel).expect("`problems` has found none");
+        let channel = Channel {
+            devices: hardware.sys.join("bus/iio/devices"),
+            device,
+            channel: self.channel.clone(),
+            kind,
+        };
+        Ok(Box::new(move || Ok(vec![channel.value()?])))
+    }
+
+    fn twin(&self, scene: Scene) -> Box<dyn Chip> {
+        let kind = Kind::of(&self.channel).map_or("", |kind| kind.name);
+        let channel = self.channel.clone();
+        Box::new(move || {
+            let axis = match channel.as_bytes() {
+                [.., b'_', b'y'] => 1,
+                [.., b'_', b'z'] => 2,
+                _ => 0,
+            };
+            let (physical, step) = match kind {
+                "temp" => (Physical::Temperature, 0.01),
+                "humidityrelative" => (Physical::Humidity, 0.01),
+                "pressure" => (Physical::Pressure, 0.01),
+                "voltage" => (Physical::Voltage, 0.001),
+                "current" => (Physical::Current, 0.001),
+                // The ADXL345 in full resolution: 3.9 mg a step (data sheet, table 1).
+                "accel" => (Physical::Acceleration(axis), 0.0383),
+                "anglvel" => (Physical::Rotation(axis), 0.001),
+                "illuminance" => (Physical::Light, 1.0),
+                "distance" => (Physical::Distance, 0.001),
+                other => {
+                    return Err(Trouble::NotReady(format!(
+                        "the simulated board has no `{other}`"
+                    )));
+                }
+            };
+            Ok(vec![(scene.value(physical) / step).round() * step])
+        })
+    }
+}
+
+struct Channel {
     devices: PathBuf,
     device: String,
     channel: String,
-    quantity: &'static Quantity,
+    kind: &'static Kind,
 }
 
 impl Channel {
-    pub(super) fn new(root: &Path, device: &str, channel: &str) -> Result<Channel, SensorError> {
-        Ok(Channel {
-            devices: root.join("bus/iio/devices"),
-            device: device.to_owned(),
-            channel: channel.to_owned(),
-            quantity: Quantity::of(channel)?,
-        })
-    }
-
     /// The device's folder, found by its name.
-    fn folder(&self) -> Result<PathBuf, SensorError> {
+    fn folder(&self) -> Result<PathBuf, KernelError> {
         if !self.devices.exists() {
-            return Err(SensorError::NoIio {
+            return Err(KernelError::NoIio {
                 path: self.devices.clone(),
             });
         }
@@ -110,12 +191,12 @@ impl Channel {
         }
         match folders.as_slice() {
             [folder] => Ok(self.devices.join(folder)),
-            [] => Err(SensorError::NoIioDevice {
+            [] => Err(KernelError::NoIioDevice {
                 device: self.device.clone(),
                 path: self.devices.clone(),
                 present,
             }),
-            _ => Err(SensorError::SameName {
+            _ => Err(KernelError::SameName {
                 device: self.device.clone(),
                 path: self.devices.clone(),
                 folders,
@@ -125,13 +206,13 @@ impl Channel {
 
     /// The first of the channel's own file and the ones it may share with others of its type, if there is any: the
     /// scale of `accel_x` may be in `in_accel_scale`, that of `voltage0-voltage1` in `in_voltage-voltage_scale`.
-    fn shared(&self, folder: &Path, ending: &str) -> Result<Option<f64>, SensorError> {
+    fn shared(&self, folder: &Path, ending: &str) -> Result<Option<f64>, KernelError> {
         let without_digits: String = self
             .channel
             .chars()
             .filter(|c| !c.is_ascii_digit())
             .collect();
-        for name in [self.channel.as_str(), &without_digits, self.quantity.name] {
+        for name in [self.channel.as_str(), &without_digits, self.kind.name] {
             let path = folder.join(format!("in_{name}_{ending}"));
             if path.exists() {
                 return number(&path).map(Some);
@@ -141,7 +222,7 @@ impl Channel {
     }
 
     /// The reading in the kernel's unit.
-    fn kernel_value(&self, folder: &Path) -> Result<f64, SensorError> {
+    fn kernel_value(&self, folder: &Path) -> Result<f64, KernelError> {
         let input = folder.join(format!("in_{}_input", self.channel));
         if input.exists() {
             return number(&input);
@@ -153,7 +234,7 @@ impl Channel {
             let scale = self.shared(folder, "scale")?.unwrap_or(1.0);
             return Ok((number(&raw)? + offset) * scale);
         }
-        Err(SensorError::NoChannel {
+        Err(KernelError::NoChannel {
             channel: self.channel.clone(),
             path: folder.to_owned(),
             present: channels(folder),
@@ -161,20 +242,18 @@ impl Channel {
     }
 }
 
-impl Sensor for Channel {
-    fn read(&mut self, _now: Now) -> Result<Value, SensorError> {
+impl Channel {
+    fn value(&self) -> Result<f64, KernelError> {
         let folder = self.folder()?;
-        let value = self.kernel_value(&folder)? * self.quantity.factor;
-        // The kernel writes at most nine decimals; the product's rounding error shall not look like more.
-        Ok(Value::Number((value * 1e9).round() / 1e9))
+        Ok(self.kernel_value(&folder)? * self.kind.factor)
     }
 }
 
-fn number(path: &Path) -> Result<f64, SensorError> {
+fn number(path: &Path) -> Result<f64, KernelError> {
     let text = read_text(path)?;
     match text.trim().parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
-        _ => Err(SensorError::Malformed {
+        _ => Err(KernelError::Malformed {
             path: path.to_owned(),
             text,
             expected: "a number",
@@ -199,8 +278,11 @@ fn channels(folder: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sysfs;
     use super::*;
+    use crate::message::Value;
+    use crate::runtime::clock::Now;
+    use crate::sensors::kernel::sysfs;
+    use crate::sensors::{SensorSpec, chain};
 
     /// A Pi with a BME280, an ADXL345, an ADS1115 and a chip with an offset, as their drivers show them.
     const PI: &[(&str, &str)] = &[
@@ -243,9 +325,20 @@ mod tests {
         ("bus/iio/devices/trigger0/name", "bme280\n"),
     ];
 
-    fn read(files: &[(&str, &str)], device: &str, channel: &str) -> Result<Value, SensorError> {
-        let root = sysfs(files);
-        Channel::new(root.path(), device, channel)?.read(Now::default())
+    fn read(files: &[(&str, &str)], device: &str, channel: &str) -> Result<Value, String> {
+        let sys = sysfs(files);
+        let hardware = Hardware {
+            sys: sys.path().into(),
+            ..Hardware::real()
+        };
+        let part = Iio {
+            channel: channel.to_owned(),
+        };
+        let place = IioPlace {
+            device: device.to_owned(),
+        };
+        let mut sensor = SensorSpec::new(part, place).open(&hardware);
+        sensor.read(Now::default()).map_err(|error| chain(&error))
     }
 
     #[test]
@@ -272,7 +365,7 @@ mod tests {
     #[test]
     fn errors_say_what_is_there() {
         let check = |files: &[(&str, &str)], device: &str, channel: &str, expected: &str| {
-            let error = read(files, device, channel).unwrap_err().to_string();
+            let error = read(files, device, channel).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
         check(&[], "bme280", "temp", "dtoverlay=i2c-sensor");
@@ -288,7 +381,6 @@ mod tests {
             "temp_ambient",
             "there are the channels humidityrelative, pressure, temp",
         );
-        check(PI, "bme280", "colour", "is not a channel we know");
         check(
             &[
                 ("bus/iio/devices/iio:device0/name", "dht11\n"),

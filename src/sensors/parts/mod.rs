@@ -1,0 +1,12 @@
+//! The parts, one file each.
+//!
+//! To add one, write a file with a struct of its options that implements [`Part`](super::Part), and add two lines: the `mod` here, and
+//! the entry in `nodes::GROUPS`. Each part is tested with bytes of its data sheet, and against its twin.
+
+mod bme280;
+mod ds18b20;
+mod iio;
+
+pub use bme280::{Bme280, Bmp280};
+pub use ds18b20::Ds18b20;
+pub use iio::Iio;
