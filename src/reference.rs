@@ -3,6 +3,8 @@
 //! Each type's example is run under virtual time on a simulated board, and what it did is shown with it: so an example that
 //! does not do what it shows is not possible.
 
+pub mod sensors;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;

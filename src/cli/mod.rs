@@ -12,6 +12,7 @@ mod outbox;
 mod replay;
 mod run;
 mod schema;
+mod sensors;
 mod tap;
 mod test;
 
@@ -53,6 +54,8 @@ enum Command {
     Tap(tap::Arguments),
     /// Draw a flow: as Mermaid, or as SVG
     Graph(graph::Arguments),
+    /// Show what is attached that can be measured
+    Sensors(sensors::Arguments),
     /// List the node types, or describe one
     Nodes(nodes::Arguments),
     /// Print the JSON Schema of flow files, for editors: a flow names it with `#:schema ./flow.schema.json`
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Graph(arguments) => graph::run(&arguments),
         Command::Nodes(arguments) => nodes::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
+        Command::Sensors(arguments) => sensors::run(&arguments),
     };
     match outcome {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

@@ -67,6 +67,8 @@ pub struct About {
     pub title: &'static str,
     /// What it measures, as of a part with its usual options.
     pub quantities: &'static [Quantity],
+    /// What it is connected by: `I2C`, `1-wire`, a serial port.
+    pub by: &'static str,
     /// The 7-bit addresses that it can have on I2C, the usual one first.
     pub addresses: &'static [u8],
     /// Each of its terminals and where it goes.

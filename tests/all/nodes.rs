@@ -64,6 +64,7 @@ fn an_unknown_type_gets_the_nearest_one_named() {
 fn the_generated_files_are_those_that_the_definitions_give() {
     for (arguments, file) in [
         (["nodes", "--markdown"].as_slice(), "docs/nodes.md"),
+        (["sensors", "--markdown"].as_slice(), "docs/sensors.md"),
         (["schema"].as_slice(), "flows/flow.schema.json"),
     ] {
         let ended = Ended::of(tidegate(arguments));
