@@ -28,6 +28,7 @@ use crate::runtime::driver::taps::Taps;
 use crate::runtime::driver::{
     Driver, Flows, LateOutbox, States, Stopped, ThreadError, World, chain,
 };
+use crate::runtime::realtime::Realtime;
 use crate::runtime::state::Checkpoint;
 use crate::state_files::{StateDirectory, keeper};
 use crate::uplink::{self, Backlog, Status, Uplink};
@@ -60,6 +61,7 @@ pub struct Parts {
     pub subscriptions: Box<dyn Subscriptions>,
     /// None keeps nothing over a restart.
     pub state: Option<State>,
+    pub realtime: Realtime,
 }
 
 /// What flows remember, over a restart.
@@ -164,6 +166,7 @@ impl Device {
             clock,
             subscriptions,
             state,
+            realtime,
         } = parts;
         let claim = match outbox.clone().map(Claim::take).transpose() {
             Err(error @ OpenError::InUse { .. }) => return Err(error.into()),
@@ -177,6 +180,7 @@ impl Device {
             outbox: delivery.outbox.clone(),
             states: states(state.as_ref()),
             subscriptions,
+            realtime,
         };
         let queue = world.states.queue.clone();
         let driver = Driver::start(flows, world)?;

@@ -1,7 +1,8 @@
 //! How long it takes from an edge of an input to the level of an output, while the rest of Tidegate works.
 //!
 //! `cargo bench --bench latency` makes edges on a simulated pin at random moments, on schedule whatever happens, and notes when the output
-//! follows: p50, p99, p99.9 and the longest, in microseconds, for each scene. `SECONDS=60` measures longer, `SCENES=idle,full` some only.
+//! follows: p50, p99, p99.9 and the longest, in microseconds, for each scene. `SECONDS=60` measures longer, `SCENES=idle,full` some only,
+//! `REALTIME=20` with that real-time priority.
 //!
 //! The scenes: *idle*; *aggregating* 5,000 messages a second into windows, and 200 records a second into the outbox; the same
 //! with a *slow disk* that stands still for 0.4 s in each 0.5 s; with a *full disk*; and while a *backlog* of records drains over mutual TLS
@@ -24,6 +25,7 @@ use tidegate::flow::Site;
 use tidegate::outbox::{Draft, Outbox, Pressure};
 use tidegate::runtime::clock::Clock;
 use tidegate::runtime::driver::subscribing::NoSubscriptions;
+use tidegate::runtime::realtime::Realtime;
 
 use disk::Disk;
 use pins::{Pins, Stopwatch};
@@ -236,6 +238,12 @@ fn start(place: &Path) -> (Device, Stopwatch) {
         clock,
         subscriptions: Box::new(NoSubscriptions),
         state: None,
+        realtime: Realtime {
+            priority: std::env::var("REALTIME")
+                .ok()
+                .and_then(|it| it.parse().ok()),
+            lock_memory: false,
+        },
     });
     (device.expect("nobody else has the outbox"), stopwatch)
 }

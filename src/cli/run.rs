@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,7 @@ use crate::logging;
 use crate::outbox::{Pressure, WhenFull};
 use crate::reload::{self, Copies, FlowFiles};
 use crate::runtime::driver::chain;
+use crate::runtime::realtime::Realtime;
 use crate::runtime::{Checkpoint, Clock};
 use crate::state_files::{StateDirectory, StateFileError};
 use crate::subscriptions::Brokers;
@@ -195,6 +197,13 @@ async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure
             tracing::info!("{line}");
         }
     }
+    let realtime = Realtime {
+        priority: config.control.realtime.and_then(NonZeroU8::new),
+        lock_memory: config.control.lock_memory,
+    };
+    if let Err(error) = realtime.lock_memory() {
+        tracing::warn!("{error}");
+    }
     let directory = state.map(|state| Arc::new(Mutex::new(state)));
     let pressure = Pressure::default();
     let parts = Parts {
@@ -215,6 +224,7 @@ async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure
             remembered,
             every: config.state.every.0,
         }),
+        realtime,
     };
     let device = Device::start(parts)?;
     notify(&[NotifyState::Ready]);

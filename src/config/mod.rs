@@ -27,7 +27,9 @@ mod values;
 
 pub use brokers::{BrokerSection, BrokerUrl};
 pub use read::load;
-pub use sections::{Board, Device, Flows, Log, LogFormat, LogLevel, Outbox, State, Uplink};
+pub use sections::{
+    Board, Control, Device, Flows, Log, LogFormat, LogLevel, Outbox, State, Uplink,
+};
 pub use values::{Ca, DeviceId, ServerName, Size, Url, Urls};
 
 /// The settings of a device, as far as they were right.
@@ -42,6 +44,7 @@ pub struct Config {
     pub outbox: Outbox,
     pub state: State,
     pub board: Board,
+    pub control: Control,
     pub log: Log,
     /// `[vars]`: values for the variables of all flows.
     pub vars: Variables,

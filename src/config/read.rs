@@ -51,8 +51,9 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
             .collect());
     }
 
-    const SECTIONS: [&str; 9] = [
-        "device", "flows", "uplink", "brokers", "outbox", "state", "board", "log", "vars",
+    const SECTIONS: [&str; 10] = [
+        "device", "flows", "control", "uplink", "brokers", "outbox", "state", "board", "log",
+        "vars",
     ];
     let mut config = Config {
         source: Some(source.clone()),
@@ -124,6 +125,18 @@ pub(super) fn parse(report: &mut Report) -> Result<Config, String> {
             "board" => {
                 config.is_board_wrong =
                     !board_section(&mut config.board, table, key.span(), report);
+            }
+            "control" => {
+                section(&mut config.control, table, name, key.span(), report);
+                if config
+                    .control
+                    .realtime
+                    .is_some_and(|it| !(1..=99).contains(&it))
+                {
+                    let span = table.get("realtime").map_or(0..0, toml::Spanned::span);
+                    report.error(span, "`realtime` must be from 1 to 99", None);
+                    config.control.realtime = None;
+                }
             }
             "log" => {
                 section(&mut config.log, table, name, key.span(), report);

@@ -184,6 +184,18 @@ pub struct Board {
     pub simulation: Simulation,
 }
 
+/// The thread that runs flows which drive pins.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Control {
+    /// Its real-time priority (SCHED_FIFO), 1 to 99, and that of the thread which takes edges; the service needs `LimitRTPRIO=`. A flow that
+    /// never rests then takes a core from everything else. Default: none, the normal priority.
+    pub realtime: Option<u8>,
+    /// Whether memory that has been used stays where it is, and is not swapped out; the service needs `LimitMEMLOCK=`. Default:
+    /// false.
+    #[serde(default)]
+    pub lock_memory: bool,
+}
+
 /// The log, on stderr.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Log {

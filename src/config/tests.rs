@@ -330,6 +330,10 @@ fn limits_out_of_range_are_told_and_left_out() {
     let settings = config.uplink_settings().expect("it is complete");
     let topic = settings.presence.expect("it has a topic").topic;
     assert_eq!(topic, format!("a/{}", settings.client_id));
+    check("[control]\nrealtime = 100", "from 1 to 99");
+    check("[control]\nrealtime = 0", "from 1 to 99");
+    let config = check("[control]\nrealtime = 99\nlock_memory = true", "");
+    assert_eq!(config.control.realtime, Some(99));
     check("[outbox]\nflash_budget = '9.9MB'", "at least 10MB");
     check("[outbox]\nflash_budget = '10MB'", "");
     check(

@@ -13,6 +13,7 @@
 //! * [`links`][]: messages on their way from one flow to another
 //! * [`driver`][]: two engine threads, sensors, pins, outbox
 //! * [`counters`][]: what the engines have done
+//! * [`realtime`][]: what the threads between an edge and an output may have of the scheduler
 
 pub mod clock;
 pub mod counters;
@@ -21,6 +22,7 @@ pub mod engine;
 mod links;
 mod log;
 pub mod node;
+pub mod realtime;
 pub mod state;
 pub mod virtual_time;
 mod watchers;

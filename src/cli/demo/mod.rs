@@ -29,6 +29,7 @@ use crate::logging;
 use crate::outbox::{Pressure, RecordId};
 use crate::runtime::Clock;
 use crate::runtime::driver::subscribing::NoSubscriptions;
+use crate::runtime::realtime::Realtime;
 use crate::uplink;
 
 const DEVICE: &str = "demo-press-7";
@@ -314,6 +315,7 @@ fn start_device(
         clock: clock.clone(),
         subscriptions: Box::new(NoSubscriptions),
         state: None,
+        realtime: Realtime::default(),
     })?;
     Ok((device, outputs))
 }

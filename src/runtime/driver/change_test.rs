@@ -14,6 +14,7 @@ use crate::flow::Graph;
 use crate::message::Timestamp;
 use crate::nodes::testing::graph;
 use crate::runtime::clock::Clock;
+use crate::runtime::realtime::Realtime;
 
 fn named(name: &str, text: &str) -> Arc<Graph> {
     let mut graph = Arc::into_inner(graph(text)).expect("nobody else has it");
@@ -33,6 +34,7 @@ fn start_with(flows: &[(&str, &str)], board: &Scripted, states: States) -> Drive
         outbox: LateOutbox::default(),
         states,
         subscriptions: Box::new(NoSubscriptions),
+        realtime: Realtime::default(),
     };
     let flows = flows.iter().map(|(name, text)| named(name, text));
     Driver::start(flows.collect(), world).unwrap()

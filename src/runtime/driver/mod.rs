@@ -64,6 +64,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::counters::Counters;
 use crate::runtime::links::{self, LinkQueue};
 use crate::runtime::log::FlowLog;
+use crate::runtime::realtime::Realtime;
 use crate::runtime::state::Checkpoint;
 
 /// Edges that wait for one engine.
@@ -79,6 +80,8 @@ pub struct World {
     pub outbox: LateOutbox,
     pub states: States,
     pub subscriptions: Box<dyn Subscriptions>,
+    /// What the control thread gets.
+    pub realtime: Realtime,
 }
 
 /// What flows remember, from before the start and at intervals.
@@ -168,6 +171,7 @@ impl Driver {
             outbox,
             states,
             mut subscriptions,
+            realtime,
         } = world;
         let counters = Arc::new(Counters::default());
         let flows = placed(flows);
@@ -239,7 +243,14 @@ impl Driver {
                 beats: beats.clone(),
                 missed: 0,
             };
-            let thread = spawn(name, move || host.run())?;
+            let thread = spawn(name, move || {
+                if side == Side::Control
+                    && let Err(error) = realtime.raise_this_thread()
+                {
+                    tracing::warn!("{error}");
+                }
+                host.run()
+            })?;
             Ok::<_, ThreadError>(EngineThread {
                 stop: queues.stop,
                 beats,

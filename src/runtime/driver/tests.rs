@@ -11,6 +11,7 @@ use crate::board::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::message::Value;
 use crate::nodes::testing::graph;
 use crate::runtime::clock::{Clock, Now};
+use crate::runtime::realtime::Realtime;
 use crate::sensors::{Sensor, SensorError, SensorSpec};
 
 /// What a board was told, and how it is to fail.
@@ -124,6 +125,7 @@ fn start_all(flows: &[&str], board: &Scripted) -> Driver {
         outbox: LateOutbox::default(),
         states: States::default(),
         subscriptions: Box::new(NoSubscriptions),
+        realtime: Realtime::default(),
     };
     let flows = flows.iter().map(|flow| graph(flow)).collect();
     Driver::start(flows, world).unwrap()
