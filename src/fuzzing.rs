@@ -18,6 +18,7 @@ use crate::nodes::{NodeType, node_types};
 use crate::runtime::Now;
 use crate::runtime::engine::{Engine, Event};
 use crate::runtime::node::{Address, Effect, Input};
+use crate::runtime::pulses::Pulses;
 use crate::sensors::About;
 
 /// Text as a flow file that is only read.
@@ -439,7 +440,14 @@ impl<'a> Bytes<'a> {
 
     fn input(&mut self, now: Now) -> Input {
         let time = self.time(now);
-        match self.byte() % 4 {
+        match self.byte() % 5 {
+            4 => Input::Pulses {
+                time,
+                pulses: Pulses {
+                    count: u64::from(self.byte()) << (self.byte() % 56),
+                    last: (self.byte() % 2 == 0).then_some(time),
+                },
+            },
             0 => Input::Edge {
                 time,
                 level: Level::Low,

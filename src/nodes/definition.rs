@@ -13,6 +13,7 @@ use crate::message::Text;
 use crate::outbox::{Envelope, Lane};
 use crate::runtime::driver::subscribing::Subscription;
 use crate::runtime::node::Node;
+use crate::runtime::pulses::Counting;
 use crate::sensors::SensorSpec;
 
 /// The options of a node type and what follows from them. The struct's documentation is the node's; its fields are the
@@ -149,6 +150,12 @@ pub enum Use {
     Output { pin: Pin, safe: Level },
     /// Reads a pin.
     Input { pin: Pin, pull: Pull },
+    /// Counts pulses on a pin, whose edges go nowhere else.
+    Pulses {
+        pin: Pin,
+        pull: Pull,
+        counting: Counting,
+    },
     /// Reads a sensor.
     Sensor(SensorSpec),
     /// Takes messages from a broker.
@@ -158,7 +165,9 @@ pub enum Use {
 impl Use {
     pub fn pin(&self) -> Option<Pin> {
         match self {
-            Use::Output { pin, .. } | Use::Input { pin, .. } => Some(*pin),
+            Use::Output { pin, .. } | Use::Input { pin, .. } | Use::Pulses { pin, .. } => {
+                Some(*pin)
+            }
             Use::Sensor(_) | Use::Subscription(_) => None,
         }
     }

@@ -110,7 +110,7 @@ impl Node for Contact {
             Input::Reading {
                 value: Err(reason), ..
             } => cx.fail(reason),
-            Input::Reading { value: Ok(_), .. } | Input::Message { .. } => {}
+            Input::Reading { value: Ok(_), .. } | Input::Pulses { .. } | Input::Message { .. } => {}
         }
     }
 }

@@ -41,6 +41,7 @@ mod node_type;
 mod parts;
 mod path;
 mod pid;
+mod pulses;
 mod pwm_out;
 mod range;
 mod rate;
@@ -97,6 +98,7 @@ pub const GROUPS: &[Group] = &[
         about: "where messages begin",
         types: &[
             NodeType::of::<gpio_in::GpioIn>(),
+            NodeType::of::<pulses::PulseMeter>(),
             NodeType::of::<mqtt_in::MqttIn>(),
             NodeType::of::<inject::Inject>(),
             NodeType::of::<link_in::LinkIn>(),

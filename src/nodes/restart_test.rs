@@ -16,6 +16,7 @@ use crate::runtime::{Address, Checkpoint, Engine, Event, Now, Pause};
 /// The types that remember something. All others must not save anything.
 const STATEFUL: &[&str] = &[
     "gpio in",
+    "pulses",
     "inject",
     "function",
     "csv",

@@ -13,6 +13,7 @@
 //! * [`links`][]: messages on their way from one flow to another
 //! * [`driver`][]: two engine threads, sensors, pins, outbox
 //! * [`counters`][]: what the engines have done
+//! * [`pulses`][]: counting edges where they come in
 //! * [`realtime`][]: what the threads between an edge and an output may have of the scheduler
 
 pub mod clock;
@@ -22,6 +23,7 @@ pub mod engine;
 mod links;
 mod log;
 pub mod node;
+pub mod pulses;
 pub mod realtime;
 pub mod state;
 pub mod virtual_time;

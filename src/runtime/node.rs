@@ -12,6 +12,7 @@ use crate::board::{Drive, Level, Pin};
 use crate::message::{Message, NodeId, Text, Timestamp, Value};
 use crate::outbox::Draft;
 use crate::runtime::clock::Now;
+use crate::runtime::pulses::Pulses;
 use crate::runtime::state::{Pause, State, StateError};
 
 /// A node of a running flow. The engine calls these one at a time, from one thread.
@@ -60,6 +61,8 @@ pub enum Input {
     },
     /// The level of an input pin: the answer to [`Effect::ReadLevel`], and at each edge.
     Edge { time: Timestamp, level: Level },
+    /// What an input has counted so far: the answer to [`Effect::ReadLevel`] of a node that counts pulses.
+    Pulses { time: Timestamp, pulses: Pulses },
     /// What a broker has brought, stamped when it came.
     Message {
         time: Timestamp,
@@ -83,7 +86,7 @@ pub enum Effect {
     Output { pin: Pin, drive: Drive },
     /// Read the sensor of this node; answered with [`Input::Reading`].
     ReadSensor { from: Address },
-    /// Say what level this node's input pin has; answered with [`Input::Edge`].
+    /// Say what level this node's input pin has, or what it has counted; answered with [`Input::Edge`] or [`Input::Pulses`].
     ReadLevel { from: Address },
     /// Deliver through the outbox.
     Uplink { from: Address, draft: Draft },

@@ -3,7 +3,7 @@
 //! The same flows on the same board with the same seed do the same, to the last bit; an hour takes milliseconds.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -17,6 +17,7 @@ use crate::runtime::clock::Now;
 use crate::runtime::engine::{Engine, Event};
 use crate::runtime::links::{self, LinkQueue, Linked};
 use crate::runtime::node::{Address, Effect, Effects, Input};
+use crate::runtime::pulses::PulseCounter;
 use crate::runtime::state::Checkpoint;
 use crate::sensors::Sensor;
 
@@ -47,6 +48,7 @@ pub struct VirtualRun {
     sensors: HashMap<Address, Box<dyn Sensor>>,
     /// The level of each input and the time of its edge.
     levels: HashMap<Address, (Timestamp, Level)>,
+    counters: HashMap<Address, Arc<Mutex<PulseCounter>>>,
     edges: Arc<Mutex<Vec<(Address, Edge)>>>,
     links: LinkQueue,
     linked: Receiver<Linked>,
@@ -83,6 +85,7 @@ impl VirtualRun {
         let edges = Arc::<Mutex<Vec<(Address, Edge)>>>::default();
         let mut sensors = HashMap::new();
         let mut levels = HashMap::new();
+        let mut counters = HashMap::new();
         for (index, flow) in (0..).zip(&flows) {
             for (node, needed) in flow.uses() {
                 let address = Address { flow: index, node };
@@ -92,13 +95,20 @@ impl VirtualRun {
                     Use::Input { pin, pull } => {
                         let edges = edges.clone();
                         let sink = move |edge| {
-                            edges
-                                .lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .push((address, edge))
+                            lock(&edges).push((address, edge));
                         };
                         let level = board.input(*pin, *pull, Arc::new(sink))?;
                         levels.insert(address, (now.wall, level));
+                    }
+                    Use::Pulses {
+                        pin,
+                        pull,
+                        counting,
+                    } => {
+                        let counter = Arc::new(Mutex::new(PulseCounter::new(*counting)));
+                        counters.insert(address, counter.clone());
+                        let sink = move |edge| lock(&counter).edge(&edge);
+                        board.input(*pin, *pull, Arc::new(sink))?;
                     }
                     Use::Sensor(spec) => {
                         sensors.insert(address, board.sensor(spec)?);
@@ -112,6 +122,7 @@ impl VirtualRun {
             board,
             sensors,
             levels,
+            counters,
             edges,
             links,
             linked,
@@ -272,7 +283,7 @@ impl VirtualRun {
 
     fn deliver_edges(&mut self) -> usize {
         let mut effects = Effects::new();
-        let edges = std::mem::take(&mut *self.edges.lock().unwrap_or_else(PoisonError::into_inner));
+        let edges = std::mem::take(&mut *lock(&self.edges));
         let count = edges.len();
         for (to, edge) in edges {
             self.levels.insert(to, (edge.time, edge.level));
@@ -306,11 +317,17 @@ impl VirtualRun {
                         });
                     }
                     Effect::ReadLevel { from } => {
-                        let (time, level) = self.levels[&from];
-                        answers.push(Event::Input {
-                            to: from,
-                            input: Input::Edge { time, level },
-                        });
+                        let input = match self.counters.get(&from) {
+                            Some(counter) => Input::Pulses {
+                                time,
+                                pulses: lock(counter).read(),
+                            },
+                            None => {
+                                let (time, level) = self.levels[&from];
+                                Input::Edge { time, level }
+                            }
+                        };
+                        answers.push(Event::Input { to: from, input });
                     }
                     Effect::Link {
                         from,
@@ -369,6 +386,10 @@ impl VirtualRun {
         let flow = self.engine.graph(address.flow);
         format!("{}/{}", flow.name(), flow.node_name(address.node))
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::message::Value;
 use crate::nodes::Use;
 use crate::replay::rows::{FileError, RowOptions};
 use crate::runtime::driver::chain;
+use crate::sensors::Quantity;
 
 /// The keys of a step that do something.
 pub(super) const KEYS: &[&str] = &[
@@ -276,12 +277,35 @@ fn from_options(
     })
 }
 
+/// Whether a reading of these quantities could be this: one is a number, more are an object with a number for each of some of
+/// them, and one of them that the node picks is a number.
+fn measures(quantities: &[Quantity], payload: &Value) -> bool {
+    match payload {
+        Value::Number(_) => true,
+        Value::Object(fields) => {
+            let is_known = |name: &str| quantities.iter().any(|it| it.name == name);
+            let mut fields = fields.iter();
+            quantities.len() > 1
+                && fields.all(|(name, value)| is_known(name) && value.as_number().is_some())
+        }
+        _ => false,
+    }
+}
+
 /// Whether a source could send this.
 fn suits(node: &GraphNode, payload: &Value, span: Range<usize>, report: &mut Report) {
     let of_node = node.node_type.name;
     let expected = match node.uses.first() {
-        Some(Use::Sensor(_)) if payload.as_number().is_none() => "a number",
-        Some(Use::Input { .. }) if payload.as_level().is_none() => "0 or 1",
+        Some(Use::Sensor(spec)) if !measures(spec.quantities(), payload) => {
+            match spec.quantities() {
+                [_] => "a number".to_owned(),
+                several => {
+                    let names: Vec<&str> = several.iter().map(|it| &*it.name).collect();
+                    format!("an object of numbers with {}", names.join(", "))
+                }
+            }
+        }
+        Some(Use::Input { .. }) if payload.as_level().is_none() => "0 or 1".to_owned(),
         _ => return,
     };
     let message = format!(

@@ -130,7 +130,9 @@ impl<'a> Names<'a> {
     fn inputs(&self) -> impl Iterator<Item = (Address, Pin)> {
         (0..).zip(self.flows).flat_map(|(flow, graph)| {
             graph.uses().filter_map(move |(node, needed)| match needed {
-                Use::Input { pin, .. } => Some((Address { flow, node }, *pin)),
+                Use::Input { pin, .. } | Use::Pulses { pin, .. } => {
+                    Some((Address { flow, node }, *pin))
+                }
                 _ => None,
             })
         })

@@ -10,11 +10,14 @@ use crate::message::{NodeId, Timestamp, Value};
 use crate::nodes::testing::graph;
 use crate::nodes::{Link, NodeType, Use};
 use crate::runtime::node::Input;
+use crate::runtime::pulses::Pulses;
 use crate::runtime::{Address, Checkpoint, Effect, Effects, Engine, Event, Now, Pause};
 
 const END: Duration = Duration::from_secs(3_600);
 /// A flow with a quick sensor ends earlier: after so many readings.
 const MOST_READINGS: usize = 50_000;
+/// When it begins: a Thursday.
+const START_MS: i64 = 1_767_254_400_000;
 /// Not when something is due.
 const FIRST_PAUSE: Duration = Duration::from_micros(61_370_417);
 const BETWEEN_PAUSES: Duration = Duration::from_micros(71_303_209);
@@ -53,6 +56,9 @@ pub(super) struct Play {
     pauses: Option<Pauses>,
     now: Now,
     readings: usize,
+    /// Pulses that were told, since the beginning and before the pins were armed. None is lost in between, as it would be on a real device.
+    counted: u64,
+    counted_before: u64,
     /// The edges to come of all inputs.
     edges: VecDeque<(Duration, NodeId, Level)>,
     /// The nodes that brokers bring messages for, in turn.
@@ -107,7 +113,7 @@ impl Play {
         pauses_at.sort();
         let now = Now {
             mono: Duration::ZERO,
-            wall: Timestamp::from_millis(1_767_254_400_000),
+            wall: Timestamp::from_millis(START_MS),
         };
         Play {
             engine: Engine::new("press-7"),
@@ -117,6 +123,8 @@ impl Play {
             pauses,
             now,
             readings: 0,
+            counted: 0,
+            counted_before: 0,
             edges: edges.into(),
             message_at: subscribers.first().map(|_| BETWEEN_MESSAGES),
             subscribers,
@@ -248,6 +256,9 @@ impl Play {
         }
         self.engine = Engine::new("press-7");
         let before = self.deeds.len();
+        if pauses.pause == Pause::Restart {
+            self.counted_before = self.counted;
+        }
         self.start(Some((Arc::new(checkpoint), pauses.pause)));
         if pauses.pause == Pause::Restart && self.allowed.says_again {
             self.deeds.truncate(before);
@@ -277,6 +288,10 @@ impl Play {
                     self.readings += 1;
                     let value = self.reading(from.node);
                     self.handle(from.node, Input::Reading { time, value });
+                }
+                Effect::ReadLevel { from } if self.counts(from.node) => {
+                    let pulses = self.pulses();
+                    self.handle(from.node, Input::Pulses { time, pulses });
                 }
                 // After a restart what is behind it would get one more message; that it asks is noted.
                 Effect::ReadLevel { from } if !self.is_restarted() => {
@@ -372,6 +387,19 @@ impl Play {
         })
     }
 
+    fn counts(&self, node: NodeId) -> bool {
+        let mut uses = self.graph.uses();
+        uses.any(|(used_by, needed)| used_by == node && matches!(needed, Use::Pulses { .. }))
+    }
+
+    /// What the board has counted since it was armed.
+    fn pulses(&mut self) -> Pulses {
+        let mut pulses = pulses(self.now.mono);
+        self.counted = pulses.count;
+        pulses.count -= self.counted_before;
+        pulses
+    }
+
     fn level(&self, node: NodeId) -> Level {
         let pin = self
             .graph
@@ -381,6 +409,24 @@ impl Play {
                 _ => None,
             });
         level(pin.expect("it is an input"), self.now.mono)
+    }
+}
+
+/// One pulse in 0.7 s, and none for a while.
+fn pulses(time: Duration) -> Pulses {
+    const EVERY_MS: u64 = 700;
+    let rests = 2_600_000..3_400_000;
+    let ms = u64::try_from(time.as_millis()).expect("a test is short");
+    let before = ms.min(rests.start) / EVERY_MS;
+    let after = ms.saturating_sub(rests.end) / EVERY_MS;
+    let last = match after {
+        0 => before * EVERY_MS,
+        after => rests.end + after * EVERY_MS,
+    };
+    let last = i64::try_from(last).expect("a test is short");
+    Pulses {
+        count: before + after,
+        last: (before > 0).then(|| Timestamp::from_millis(START_MS + last)),
     }
 }
 

@@ -314,7 +314,9 @@ impl Host {
             default(patience) => {}
         }
         turn.extend(edges.try_iter().take(SLICE));
-        turn.extend(self.inputs.iter().filter_map(ArmedInput::level_if_missed));
+        let now = self.clock.now().wall;
+        let missed = self.inputs.iter();
+        turn.extend(missed.filter_map(|input| input.level_if_missed(now)));
         turn.extend(first_reading);
         turn.extend(readings.try_iter().take(SLICE));
         self.backlog.extend(first_linked.map(Event::from));
@@ -411,7 +413,7 @@ impl Host {
         match self.inputs.iter().find(|input| input.address() == from) {
             Some(input) => Event::Input {
                 to: from,
-                input: input.level(),
+                input: input.level(self.clock.now().wall),
             },
             None => self.failed(from, "the pin could not be armed; the log says why"),
         }
@@ -476,6 +478,8 @@ impl Host {
                 time,
             } => (value.to_json().len(), *time),
             Input::Reading { value: Err(_), .. } => return,
+            // A count.
+            Input::Pulses { time, .. } => (8, *time),
             // 0 or 1
             Input::Edge { time, .. } => (1, *time),
             Input::Message { time, payload, .. } => (payload.len(), *time),

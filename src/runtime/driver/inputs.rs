@@ -1,7 +1,7 @@
 //! Input pins: edges on their way to an engine, and the level that holds now.
 //!
 //! Edges go through a queue that may fill. The latest level of each pin does not: it stands in a cell, so that a flow that
-//! starts again, or missed an edge, learns what holds. A pin stays armed when flows change: its edges are led elsewhere.
+//! starts again, or missed an edge, learns what holds. Pulses of an input that is counted are not queued at all. A pin stays armed when flows change: its edges are led elsewhere.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,15 @@ use crate::runtime::clock::Clock;
 use crate::runtime::counters::Counters;
 use crate::runtime::engine::Event;
 use crate::runtime::node::{Address, Input};
+use crate::runtime::pulses::{Counting, PulseCounter};
 
 /// An armed input. Clones are the same one.
 #[derive(Clone)]
 pub(super) struct ArmedInput {
     pub(super) pin: Pin,
     pull: Pull,
+    counting: Option<Counting>,
+    counter: Option<Arc<Mutex<PulseCounter>>>,
     latest: Arc<Latest>,
     route: Arc<Mutex<Route>>,
 }
@@ -50,7 +53,7 @@ impl ArmedInput {
     /// Arms a pin. Its edges go to `edges`; one that finds no room is counted, and the level is handed on when there is.
     pub(super) fn arm(
         board: &mut dyn Board,
-        (pin, pull): (Pin, Pull),
+        (pin, pull, counting): (Pin, Pull, Option<Counting>),
         to: Address,
         edges: Sender<Event>,
         counters: Arc<Counters>,
@@ -62,10 +65,15 @@ impl ArmedInput {
             was_missed: AtomicBool::new(false),
         });
         let route = Arc::new(Mutex::new(Route { to, edges }));
+        let counter = counting.map(|counting| Arc::new(Mutex::new(PulseCounter::new(counting))));
         let sink: EdgeSink = Arc::new({
-            let (latest, route) = (latest.clone(), route.clone());
+            let (latest, route, counter) = (latest.clone(), route.clone(), counter.clone());
             move |edge: Edge| {
                 latest.set(edge.level, edge.time);
+                if let Some(counter) = &counter {
+                    lock(counter).edge(&edge);
+                    return;
+                }
                 let input = Input::Edge {
                     time: edge.time,
                     level: edge.level,
@@ -96,14 +104,16 @@ impl ArmedInput {
         Ok(ArmedInput {
             pin,
             pull,
+            counting,
+            counter,
             latest,
             route,
         })
     }
 
     /// Whether it is what a node wants.
-    pub(super) fn is(&self, pin: Pin, pull: Pull) -> bool {
-        self.pin == pin && self.pull == pull
+    pub(super) fn is(&self, pin: Pin, pull: Pull, counting: Option<Counting>) -> bool {
+        self.pin == pin && self.pull == pull && self.counting == counting
     }
 
     /// Leads edges elsewhere. Those that came before have been handed over when this returns.
@@ -119,8 +129,14 @@ impl ArmedInput {
         lock(&self.route).to
     }
 
-    /// The level that holds now, with the time of its edge.
-    pub(super) fn level(&self) -> Input {
+    /// The level that holds now, with the time of its edge; or what was counted until now.
+    pub(super) fn level(&self, now: Timestamp) -> Input {
+        if let Some(counter) = &self.counter {
+            return Input::Pulses {
+                time: now,
+                pulses: lock(counter).read(),
+            };
+        }
         let level = Level::from(self.latest.level.load(Ordering::Acquire) == 1);
         Input::Edge {
             time: Timestamp::from_nanos(self.latest.time.load(Ordering::Relaxed)),
@@ -129,17 +145,17 @@ impl ArmedInput {
     }
 
     /// The level, if an edge was missed since the last call.
-    pub(super) fn level_if_missed(&self) -> Option<Event> {
+    pub(super) fn level_if_missed(&self, now: Timestamp) -> Option<Event> {
         let was_missed = self.latest.was_missed.swap(false, Ordering::AcqRel);
         was_missed.then(|| Event::Input {
             to: self.address(),
-            input: self.level(),
+            input: self.level(now),
         })
     }
 }
 
-fn lock(route: &Mutex<Route>) -> MutexGuard<'_, Route> {
-    route.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const UNKNOWN: u8 = 2;
@@ -147,10 +163,12 @@ const UNKNOWN: u8 = 2;
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use super::*;
     use crate::board::{Drive, Missing};
     use crate::message::NodeId;
+    use crate::runtime::pulses::Pulses;
     use crate::sensors::{Sensor, SensorSpec};
 
     /// A board with one input whose edges the test makes.
@@ -188,7 +206,7 @@ mod tests {
         let clock = Clock::start();
         let input = ArmedInput::arm(
             &mut board,
-            (pin, Pull::None),
+            (pin, Pull::None, None),
             address,
             edges,
             counters.clone(),
@@ -196,7 +214,7 @@ mod tests {
         )
         .unwrap();
         assert!(matches!(
-            input.level(),
+            input.level(Timestamp::default()),
             Input::Edge {
                 level: Level::Low,
                 ..
@@ -212,7 +230,7 @@ mod tests {
             });
         };
         edge(Level::High, 1);
-        assert_eq!(input.level_if_missed(), None);
+        assert_eq!(input.level_if_missed(Timestamp::default()), None);
         edge(Level::Low, 2);
         edge(Level::High, 3);
         assert_eq!((inbox.len(), counters.edges_dropped.get()), (1, 2));
@@ -223,8 +241,8 @@ mod tests {
                 level: Level::High,
             },
         };
-        assert_eq!(input.level_if_missed(), Some(told));
-        assert_eq!(input.level_if_missed(), None, "once");
+        assert_eq!(input.level_if_missed(Timestamp::default()), Some(told));
+        assert_eq!(input.level_if_missed(Timestamp::default()), None, "once");
 
         let (elsewhere, other_inbox) = crossbeam_channel::bounded(1);
         let other = Address {
@@ -236,5 +254,45 @@ mod tests {
         let came = other_inbox.try_recv().unwrap();
         assert!(matches!(came, Event::Input { to, .. } if to == other));
         assert_eq!(inbox.len(), 1, "what was there before");
+    }
+
+    #[test]
+    fn pulses_are_counted_though_nobody_takes_edges() {
+        let (edges, inbox) = crossbeam_channel::bounded(1);
+        let mut board = Bench::default();
+        let pin = Pin::new(22).unwrap();
+        let address = Address {
+            flow: 0,
+            node: NodeId(0),
+        };
+        let counting = Counting {
+            level: Level::High,
+            debounce: Duration::ZERO,
+        };
+        let wanted = (pin, Pull::None, Some(counting));
+        let counters = Arc::<Counters>::default();
+        let clock = Clock::start();
+        let input =
+            ArmedInput::arm(&mut board, wanted, address, edges, counters.clone(), &clock).unwrap();
+        let sink = board.sink.lock().unwrap().clone().unwrap();
+        for millis in 0..40_000 {
+            sink(Edge {
+                pin,
+                level: Level::from(millis % 2 == 0),
+                time: Timestamp::from_millis(millis),
+            });
+        }
+        let now = Timestamp::from_millis(50_000);
+        let pulses = Pulses {
+            count: 20_000,
+            last: Some(Timestamp::from_millis(39_998)),
+        };
+        assert_eq!(input.level(now), Input::Pulses { time: now, pulses });
+        assert!(inbox.is_empty());
+        assert_eq!(counters.edges_dropped.get(), 0);
+        assert!(
+            !input.is(pin, Pull::None, None),
+            "another use is another input"
+        );
     }
 }

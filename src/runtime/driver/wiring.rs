@@ -10,6 +10,7 @@ use crate::runtime::driver::inputs::ArmedInput;
 use crate::runtime::driver::subscribing::Route;
 use crate::runtime::engine::Event;
 use crate::runtime::node::Address;
+use crate::runtime::pulses::Counting;
 use crate::sensors::SensorSpec;
 use crossbeam_channel::Sender;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub(super) struct WantedInput {
     pub(super) node: Address,
     pub(super) pin: Pin,
     pub(super) pull: Pull,
+    /// What counts, of an input whose pulses are counted.
+    counting: Option<Counting>,
     /// The flow and the node, in words.
     name: String,
 }
@@ -87,15 +90,24 @@ pub(super) struct WantedSensor {
 /// The inputs that flows want.
 pub(super) fn wanted_inputs(flows: &[Placed]) -> Vec<WantedInput> {
     let uses = flows.iter().flat_map(uses);
-    let inputs = uses.filter_map(|(flow, node, needed)| match needed {
-        Use::Input { pin, pull } => Some(WantedInput {
+    let inputs = uses.filter_map(|(flow, node, needed)| {
+        let (pin, pull, counting) = match needed {
+            Use::Input { pin, pull } => (*pin, *pull, None),
+            Use::Pulses {
+                pin,
+                pull,
+                counting,
+            } => (*pin, *pull, Some(*counting)),
+            _ => return None,
+        };
+        Some(WantedInput {
             side: flow.side,
             node,
-            pin: *pin,
-            pull: *pull,
+            pin,
+            pull,
+            counting,
             name: words(flow, node),
-        }),
-        _ => None,
+        })
     });
     inputs.collect()
 }
@@ -162,17 +174,19 @@ pub(super) fn arm(
         node,
         pin,
         pull,
+        counting,
         name,
     } in wanted
     {
         let edges = &edges[side.index()];
-        if let Some(input) = armed.iter().find(|input| input.is(*pin, *pull)) {
+        if let Some(input) = armed.iter().find(|input| input.is(*pin, *pull, *counting)) {
             input.lead_to(*node, edges);
             found.push((*side, input.clone()));
             continue;
         }
         let (edges, counters) = (edges.clone(), counters.clone());
-        match ArmedInput::arm(board, (*pin, *pull), *node, edges, counters, clock) {
+        let wanted = (*pin, *pull, *counting);
+        match ArmedInput::arm(board, wanted, *node, edges, counters, clock) {
             Ok(input) => found.push((*side, input)),
             Err(error) => tracing::error!("{name}: {}", chain(&error)),
         }
