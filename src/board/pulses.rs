@@ -15,7 +15,7 @@ use crate::runtime::clock::Clock;
 
 /// A line that can be switched.
 pub(super) trait Line: Send + 'static {
-    fn write(&mut self, level: Level);
+    fn write(&mut self, level: Level) -> Result<(), BoardError>;
 }
 
 /// The output lines of a board. The thread ends when this is dropped; what had pulses then stays as it is at that moment.
@@ -33,6 +33,8 @@ struct Shared<L> {
 
 struct State<L> {
     lines: BTreeMap<Pin, Driven<L>>,
+    /// The last pulse that could not be written.
+    failed: Option<BoardError>,
     stop: bool,
 }
 
@@ -121,8 +123,10 @@ impl<L: Line> State<L> {
         let mut first = None;
         for Driven { line, rhythm, .. } in self.lines.values_mut() {
             let Some(rhythm) = rhythm else { continue };
-            if let Some(level) = rhythm.due(now) {
-                line.write(level);
+            if let Some(level) = rhythm.due(now)
+                && let Err(error) = line.write(level)
+            {
+                self.failed = Some(error);
             }
             first = Some(first.map_or(rhythm.next, |first: Duration| first.min(rhythm.next)));
         }
@@ -137,6 +141,7 @@ impl<L: Line> Lines<L> {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
                     lines: BTreeMap::new(),
+                    failed: None,
                     stop: false,
                 }),
                 changed: Condvar::new(),
@@ -176,7 +181,7 @@ impl<L: Line> Lines<L> {
             (Drive::Level(level), rhythm) => {
                 let interrupted = rhythm.take().map(|rhythm| rhythm.began());
                 driven.began = interrupted.or(driven.began);
-                driven.line.write(level);
+                driven.line.write(level)?;
             }
             (Drive::Pulses(pulses), Some(rhythm)) => rhythm.wanted = pulses,
             (Drive::Pulses(pulses), rhythm) => {
@@ -185,13 +190,19 @@ impl<L: Line> Lines<L> {
                     Some(began) => Rhythm::resume(pulses, began, now),
                     None => Rhythm::start(pulses, now),
                 };
-                driven.line.write(new.level);
+                let written = driven.line.write(new.level);
                 *rhythm = Some(new);
                 drop(state);
                 self.shared.changed.notify_one();
+                written?;
             }
         }
         Ok(())
+    }
+
+    /// Tells of a pulse that could not be written since the last call.
+    pub(super) fn check(&self) -> Result<(), BoardError> {
+        self.shared.lock().failed.take().map_or(Ok(()), Err)
     }
 
     fn start_thread(&mut self) -> Result<(), BoardError> {
@@ -362,9 +373,38 @@ mod tests {
     struct Noted(Arc<Mutex<Vec<Level>>>);
 
     impl Line for Noted {
-        fn write(&mut self, level: Level) {
+        fn write(&mut self, level: Level) -> Result<(), BoardError> {
             self.0.lock().unwrap().push(level);
+            Ok(())
         }
+    }
+
+    /// A line whose writes fail, as one on a bus may.
+    struct Broken(Pin);
+
+    impl Line for Broken {
+        fn write(&mut self, _: Level) -> Result<(), BoardError> {
+            Err(BoardError::Pin {
+                pin: self.0,
+                direction: "output",
+                source: "gone".into(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_is_told_at_once_and_one_of_the_thread_when_asked() {
+        let pin = Pin::new(18).unwrap();
+        let mut lines = Lines::new(&Clock::start());
+        lines.insert(pin, Broken(pin));
+        let check = |result: Result<(), BoardError>| {
+            assert!(matches!(result, Err(BoardError::Pin { .. })), "{result:?}");
+        };
+        check(lines.drive(pin, Drive::Level(Level::High)));
+        assert!(lines.check().is_ok(), "that one was told");
+        check(lines.drive(pin, Drive::with_duty(ms(2), 0.5)));
+        wait_for("a pulse", || lines.shared.lock().failed.is_some());
+        check(lines.check());
     }
 
     impl Noted {
