@@ -38,6 +38,11 @@ pub enum BoardError {
     )]
     Permission { path: String },
     #[error(
+        "rppal does not know this Raspberry Pi: neither /proc/cpuinfo nor the device tree names a model up to the Pi 5; \
+         `kind = \"chardev\"` under [board] in tidegate.toml does without it"
+    )]
+    UnknownModel,
+    #[error(
         "cannot reach the Pi's registers: neither /dev/gpiomem (on a Pi 5 /dev/gpiomem0) nor a /dev/gpiochip of the Pi can be used; \
          set `kind = \"chardev\"` under [board] in tidegate.toml, or use the kernel of Raspberry Pi OS. A Pi newer than the 5 is not \
          known to `rppal`"
@@ -118,11 +123,11 @@ fn user(consumer: &str) -> String {
     }
 }
 
-/// What to do about a line's consumer. The names are those the kernel's drivers give: a controller's chip select (`spi0 CS0`,
-/// drivers/spi/spi.c), else the device that asked (`onewire@4`), or a program's own.
+/// What to do about a line's consumer. The names are those the kernel's drivers give: a controller's chip select (`spi0 CS0`
+/// on Raspberry Pi OS, `cs` on Debian), else the device that asked (`onewire@4`), or a program's own.
 fn busy_remedy(consumer: &str) -> &'static str {
     let is = |name: &str| consumer.starts_with(name);
-    if is("spi") && consumer.contains("CS") {
+    if consumer == "cs" || is("spi") && consumer.contains("CS") {
         "it is a chip select of SPI: use another pin, or write `dtparam=spi=off` in /boot/firmware/config.txt and start the Pi anew"
     } else if is("onewire") || is("w1") {
         "it is the one-wire bus: use another pin, or move the bus by `dtoverlay=w1-gpio,gpiopin=N` in /boot/firmware/config.txt"
@@ -187,6 +192,7 @@ mod tests {
             check(BoardError::Busy { pin, consumer }, expected);
         };
         busy("spi0 CS0", &["GPIO17 is in use by `spi0 CS0`", "spi=off"]);
+        busy("cs", &["GPIO17 is in use by `cs`", "spi=off"]);
         busy("onewire@4", &["w1-gpio,gpiopin=N"]);
         busy("w1", &["w1-gpio,gpiopin=N"]);
         busy("dht11@17", &["dht11,gpiopin=N"]);

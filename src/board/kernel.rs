@@ -9,6 +9,7 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -25,7 +26,7 @@ use super::pulses;
 use super::{BoardError, Level, Pin, Pull};
 
 /// The edges that the kernel keeps for a line until they are read: the most it allows (GPIO_V2_LINES_MAX * 16, linux/gpio.h).
-const KEPT: u32 = 1024;
+const KEPT: usize = 1024;
 /// The edges that are read at once.
 const READ: usize = 64;
 
@@ -166,7 +167,7 @@ impl Inputs for Chip {
                 })
                 .with_edge_detection(EdgeDetection::BothEdges)
                 .with_event_clock(EventClock::Monotonic)
-                .with_kernel_event_buffer_size(KEPT);
+                .with_kernel_event_buffer_size(u32::try_from(KEPT).unwrap_or(u32::MAX));
         })?;
         let buffer = vec![0; READ * request.edge_event_u64_size()];
         Ok(InputLine {
@@ -195,18 +196,27 @@ impl Line for InputLine {
         Ok(from_kernel(self.request.lone_value()?))
     }
 
+    /// All that the kernel keeps, so that what piled up on several lines can be put in order.
     fn read(&mut self, seen: &mut Vec<Seen>) -> Result<(), Source> {
-        let filled = self.request.read_edge_events_into_slice(&mut self.buffer)?;
         let size = self.request.edge_event_u64_size();
-        for words in self.buffer[..filled].chunks_exact(size) {
-            let edge = self.request.edge_event_from_slice(words)?;
-            seen.push(Seen {
-                stamp: Duration::from_nanos(edge.timestamp_ns),
-                level: Level::from(edge.kind == EdgeKind::Rising),
-                number: edge.line_seqno,
-            });
+        let mut room = KEPT;
+        loop {
+            let filled = self.request.read_edge_events_into_slice(&mut self.buffer)?;
+            for words in self.buffer[..filled].chunks_exact(size) {
+                let edge = self.request.edge_event_from_slice(words)?;
+                seen.push(Seen {
+                    stamp: Duration::from_nanos(edge.timestamp_ns),
+                    level: Level::from(edge.kind == EdgeKind::Rising),
+                    number: edge.line_seqno,
+                });
+            }
+            // A line that never rests must not keep the others waiting.
+            room = room.saturating_sub(READ);
+            let is_full = filled == self.buffer.len();
+            if room == 0 || !is_full || !self.request.has_edge_event()? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
@@ -244,6 +254,11 @@ impl pulses::Line for OutputLine {
     fn write(&mut self, level: Level) -> Result<(), BoardError> {
         let written = self.request.set_lone_value(to_kernel(level));
         written.map_err(|source| using(self.pin, "output", source))
+    }
+
+    /// The kernel may turn a line into an input when its request ends, so that lasts as long as the process.
+    fn leave(self) {
+        mem::forget(self);
     }
 }
 

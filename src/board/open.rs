@@ -26,36 +26,29 @@ pub(super) fn open_real(
 ) -> Result<Box<dyn Board>, BoardError> {
     let machine = Machine::read(Path::new(DEVICE_TREE));
     let chips = kernel::chips(Path::new(DEV));
-    match kind {
-        Kind::Chardev => {
-            let found = match chip {
-                Some(wanted) => named(wanted, &chips)?,
-                None => default_chip(&machine, &chips)?,
-            };
-            board(Requests, found, &machine, "", clock)
-        }
-        Kind::Rppal => board(
-            Registers::open()?,
-            header(&machine, &chips)?,
-            &machine,
-            "",
-            clock,
-        ),
-        Kind::Auto | Kind::Simulated => {
-            if let Err(reason) = &machine.is_pi {
-                return Err(BoardError::NoPi {
-                    reason: reason.clone(),
-                    chips: words(&chips),
-                });
-            }
-            let found = header(&machine, &chips)?;
-            match Registers::open() {
-                Ok(registers) => board(registers, found, &machine, "", clock),
-                Err(error) => {
-                    let why = format!(", for its registers cannot be had ({error})");
-                    board(Requests, found, &machine, &why, clock)
-                }
-            }
+    if kind == Kind::Chardev {
+        let found = match chip {
+            Some(wanted) => named(wanted, &chips)?,
+            None => default_chip(&machine, &chips)?,
+        };
+        return board(Requests, found, &machine, "", clock);
+    }
+    if let Err(reason) = &machine.is_pi {
+        return Err(BoardError::NoPi {
+            reason: reason.clone(),
+            chips: words(&chips),
+        });
+    }
+    let registers = Registers::open();
+    if kind == Kind::Rppal {
+        return board(registers?, header(&machine, &chips)?, &machine, "", clock);
+    }
+    let found = header(&machine, &chips)?;
+    match registers {
+        Ok(registers) => board(registers, found, &machine, "", clock),
+        Err(error) => {
+            let why = format!(", for its registers cannot be had ({error})");
+            board(Requests, found, &machine, &why, clock)
         }
     }
 }
@@ -309,14 +302,17 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_no_pi_gets_an_error_that_names_its_chips() {
+    fn a_machine_that_is_no_pi_gets_an_error_that_says_what_to_do() {
         // On a Pi there is nothing to test here.
         if Machine::read(Path::new(DEVICE_TREE)).is_pi.is_err() {
-            let error = open_real(Kind::Auto, None, &Clock::start())
-                .err()
-                .unwrap()
-                .to_string();
-            assert!(error.contains("no Raspberry Pi found"), "{error}");
+            for kind in [Kind::Auto, Kind::Rppal] {
+                let error = open_real(kind, None, &Clock::start())
+                    .err()
+                    .unwrap()
+                    .to_string();
+                assert!(error.contains("no Raspberry Pi found"), "{error}");
+                assert!(error.contains("under [board]"), "{error}");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Must not: hold the lock for anything but writing levels, for the control thread takes it too.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,6 +17,13 @@ use crate::runtime::clock::Clock;
 /// A line that can be switched.
 pub(super) trait Line: Send + 'static {
     fn write(&mut self, level: Level) -> Result<(), BoardError>;
+
+    /// Lets go of it at the end of the board, and leaves it at its level.
+    fn leave(self)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 /// The output lines of a board. The thread ends when this is dropped; what had pulses then stays as it is at that moment.
@@ -235,6 +243,8 @@ impl<L: Line> Drop for Lines<L> {
             // One that panicked has said so, and there is nobody to tell here.
             let _ = thread.join();
         }
+        let lines = mem::take(&mut self.shared.lock().lines);
+        lines.into_values().for_each(|driven| driven.line.leave());
     }
 }
 
@@ -260,6 +270,7 @@ fn make_pulses<L: Line>(shared: &Shared<L>, clock: &Clock) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
     use super::*;
@@ -370,12 +381,16 @@ mod tests {
     }
 
     #[derive(Clone, Default)]
-    struct Noted(Arc<Mutex<Vec<Level>>>);
+    struct Noted(Arc<Mutex<Vec<Level>>>, Arc<AtomicBool>);
 
     impl Line for Noted {
         fn write(&mut self, level: Level) -> Result<(), BoardError> {
             self.0.lock().unwrap().push(level);
             Ok(())
+        }
+
+        fn leave(self) {
+            self.1.store(true, Ordering::SeqCst);
         }
     }
 
@@ -446,6 +461,19 @@ mod tests {
         lines.drive(other_pin, drive).unwrap();
         wait_for("ten more pulses", || other.levels().len() > 20);
         assert_eq!(noted.levels(), levels);
+    }
+
+    #[test]
+    fn a_line_is_left_as_it_is_at_the_end_and_let_go_when_it_is_taken_away() {
+        let pin = Pin::new(18).unwrap();
+        let (left, removed) = (Noted::default(), Noted::default());
+        let mut lines = Lines::new(&Clock::start());
+        lines.insert(pin, removed.clone());
+        lines.remove(pin);
+        lines.insert(pin, left.clone());
+        drop(lines);
+        assert!(left.1.load(Ordering::SeqCst) && !removed.1.load(Ordering::SeqCst));
+        assert!(left.levels().is_empty());
     }
 
     #[test]

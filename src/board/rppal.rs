@@ -63,11 +63,7 @@ impl pulses::Line for RegisterLine {
 
 fn opening(error: GpioError) -> BoardError {
     match error {
-        GpioError::UnknownModel => BoardError::NoPi {
-            reason: "neither /proc/cpuinfo nor the device tree names a model that rppal knows"
-                .to_owned(),
-            chips: String::new(),
-        },
+        GpioError::UnknownModel => BoardError::UnknownModel,
         GpioError::PermissionDenied(path) => BoardError::Permission { path },
         source => BoardError::Unreachable {
             source: source.into(),
@@ -95,7 +91,7 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(expected), "{text}");
         };
-        check(opening(GpioError::UnknownModel), "kind = \"simulated\"");
+        check(opening(GpioError::UnknownModel), "kind = \"chardev\"");
         check(
             opening(GpioError::PermissionDenied("/dev/gpiomem".to_owned())),
             "group `gpio`",
@@ -109,13 +105,5 @@ mod tests {
             using(pin, GpioError::PinNotAvailable(17)),
             "cannot use GPIO17 as an output",
         );
-    }
-
-    /// Off a Pi the error must send people to the simulated board; on one there is nothing to test here.
-    #[test]
-    fn off_a_pi_it_says_what_to_do() {
-        if let Err(error @ BoardError::NoPi { .. }) = Registers::open() {
-            assert!(error.to_string().contains("under [board]"), "{error}");
-        }
     }
 }
