@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
+use gpiocdev::AbiVersion;
 use gpiocdev::line::{Bias, EdgeDetection, EdgeKind, EventClock, Value};
 use gpiocdev::request::{Builder, Request};
 
@@ -93,6 +94,8 @@ impl Chip {
             source: source.into(),
         };
         let chip = gpiocdev::Chip::from_path(path).map_err(failed)?;
+        // Else each line would refuse, and not say why.
+        chip.supports_abi_version(AbiVersion::V2).map_err(failed)?;
         let info = chip.info().map_err(failed)?;
         Ok(Chip {
             name: chip.name(),
