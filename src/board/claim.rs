@@ -42,6 +42,8 @@ impl Claim {
 mod tests {
     use std::io::{self, BufRead, BufReader};
     use std::process::{Command, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -59,7 +61,16 @@ mod tests {
         let _other_pin = Claim::new(&chip, pin(18)).unwrap();
         let _other_chip = Claim::new(&format!("{chip}-b"), pin(17)).unwrap();
         drop(claim);
-        Claim::new(&chip, pin(17)).unwrap();
+        wait_until_free(&chip, pin(17));
+    }
+
+    /// A process that some other test starts has this one's sockets from its fork until it runs.
+    fn wait_until_free(chip: &str, pin: Pin) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = Claim::new(chip, pin) {
+            assert!(Instant::now() < deadline, "{error}");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
     const CHIP_OF_HOLDER: &str = "TIDEGATE_TEST_CLAIM";
 
@@ -97,6 +108,6 @@ mod tests {
         ));
         holder.kill().unwrap();
         holder.wait().unwrap();
-        Claim::new(&chip, pin).unwrap();
+        wait_until_free(&chip, pin);
     }
 }

@@ -256,8 +256,8 @@ impl<L: Line> Reading<L> {
 
     /// Does what was asked. Whether to go on.
     fn obey(&mut self) -> bool {
-        // One byte for each command; what is left in the pipe calls again.
-        if self.heard.read(&mut [0]).is_err() {
+        // One byte for each command; what is left in the pipe calls again. No byte: nobody can call any more.
+        if !matches!(self.heard.read(&mut [0]), Ok(1)) {
             return false;
         }
         let Ok(command) = self.inbox.try_recv() else {
