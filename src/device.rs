@@ -494,8 +494,13 @@ impl Meter {
 
 /// The board to run on; where it cannot be had, one that says so whenever it is used.
 pub fn open_board(settings: &crate::config::Board, clock: &Clock) -> Box<dyn Board> {
-    board::open(settings.kind, &settings.simulation, clock)
-        .unwrap_or_else(|error| Box::new(board::Missing::new(chain(&error))))
+    board::open(
+        settings.kind,
+        settings.chip.as_deref(),
+        &settings.simulation,
+        clock,
+    )
+    .unwrap_or_else(|error| Box::new(board::Missing::new(chain(&error))))
 }
 
 /// Keeps live time with the wall clock. A clock without a battery is set some time after the start: then what was stamped before is put

@@ -128,7 +128,8 @@ pub enum Pull {
     Down,
 }
 
-/// One of the 28 pins on the Pi's header, by its BCM number: 17 is what pin-outs call GPIO17.
+/// One of the 28 pins on the Pi's header, by its BCM number: 17 is what pin-outs call GPIO17. On another board, the line of this number on
+/// the chip that the settings choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pin(u8);
 

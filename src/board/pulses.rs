@@ -6,6 +6,7 @@
 //! Must not: hold the lock for anything but writing levels, for the control thread takes it too.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -15,7 +16,14 @@ use crate::runtime::clock::Clock;
 
 /// A line that can be switched.
 pub(super) trait Line: Send + 'static {
-    fn write(&mut self, level: Level);
+    fn write(&mut self, level: Level) -> Result<(), BoardError>;
+
+    /// Lets go of it at the end of the board, and leaves it at its level.
+    fn leave(self)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 /// The output lines of a board. The thread ends when this is dropped; what had pulses then stays as it is at that moment.
@@ -33,6 +41,8 @@ struct Shared<L> {
 
 struct State<L> {
     lines: BTreeMap<Pin, Driven<L>>,
+    /// The last pulse that could not be written.
+    failed: Option<BoardError>,
     stop: bool,
 }
 
@@ -121,8 +131,10 @@ impl<L: Line> State<L> {
         let mut first = None;
         for Driven { line, rhythm, .. } in self.lines.values_mut() {
             let Some(rhythm) = rhythm else { continue };
-            if let Some(level) = rhythm.due(now) {
-                line.write(level);
+            if let Some(level) = rhythm.due(now)
+                && let Err(error) = line.write(level)
+            {
+                self.failed = Some(error);
             }
             first = Some(first.map_or(rhythm.next, |first: Duration| first.min(rhythm.next)));
         }
@@ -137,6 +149,7 @@ impl<L: Line> Lines<L> {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
                     lines: BTreeMap::new(),
+                    failed: None,
                     stop: false,
                 }),
                 changed: Condvar::new(),
@@ -176,7 +189,7 @@ impl<L: Line> Lines<L> {
             (Drive::Level(level), rhythm) => {
                 let interrupted = rhythm.take().map(|rhythm| rhythm.began());
                 driven.began = interrupted.or(driven.began);
-                driven.line.write(level);
+                driven.line.write(level)?;
             }
             (Drive::Pulses(pulses), Some(rhythm)) => rhythm.wanted = pulses,
             (Drive::Pulses(pulses), rhythm) => {
@@ -185,13 +198,19 @@ impl<L: Line> Lines<L> {
                     Some(began) => Rhythm::resume(pulses, began, now),
                     None => Rhythm::start(pulses, now),
                 };
-                driven.line.write(new.level);
+                let written = driven.line.write(new.level);
                 *rhythm = Some(new);
                 drop(state);
                 self.shared.changed.notify_one();
+                written?;
             }
         }
         Ok(())
+    }
+
+    /// Tells of a pulse that could not be written since the last call.
+    pub(super) fn check(&self) -> Result<(), BoardError> {
+        self.shared.lock().failed.take().map_or(Ok(()), Err)
     }
 
     fn start_thread(&mut self) -> Result<(), BoardError> {
@@ -224,6 +243,8 @@ impl<L: Line> Drop for Lines<L> {
             // One that panicked has said so, and there is nobody to tell here.
             let _ = thread.join();
         }
+        let lines = mem::take(&mut self.shared.lock().lines);
+        lines.into_values().for_each(|driven| driven.line.leave());
     }
 }
 
@@ -249,6 +270,7 @@ fn make_pulses<L: Line>(shared: &Shared<L>, clock: &Clock) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
     use super::*;
@@ -359,12 +381,45 @@ mod tests {
     }
 
     #[derive(Clone, Default)]
-    struct Noted(Arc<Mutex<Vec<Level>>>);
+    struct Noted(Arc<Mutex<Vec<Level>>>, Arc<AtomicBool>);
 
     impl Line for Noted {
-        fn write(&mut self, level: Level) {
+        fn write(&mut self, level: Level) -> Result<(), BoardError> {
             self.0.lock().unwrap().push(level);
+            Ok(())
         }
+
+        fn leave(self) {
+            self.1.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// A line whose writes fail, as one on a bus may.
+    struct Broken(Pin);
+
+    impl Line for Broken {
+        fn write(&mut self, _: Level) -> Result<(), BoardError> {
+            Err(BoardError::Pin {
+                pin: self.0,
+                direction: "output",
+                source: "gone".into(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_is_told_at_once_and_one_of_the_thread_when_asked() {
+        let pin = Pin::new(18).unwrap();
+        let mut lines = Lines::new(&Clock::start());
+        lines.insert(pin, Broken(pin));
+        let check = |result: Result<(), BoardError>| {
+            assert!(matches!(result, Err(BoardError::Pin { .. })), "{result:?}");
+        };
+        check(lines.drive(pin, Drive::Level(Level::High)));
+        assert!(lines.check().is_ok(), "that one was told");
+        check(lines.drive(pin, Drive::with_duty(ms(2), 0.5)));
+        wait_for("a pulse", || lines.shared.lock().failed.is_some());
+        check(lines.check());
     }
 
     impl Noted {
@@ -406,6 +461,19 @@ mod tests {
         lines.drive(other_pin, drive).unwrap();
         wait_for("ten more pulses", || other.levels().len() > 20);
         assert_eq!(noted.levels(), levels);
+    }
+
+    #[test]
+    fn a_line_is_left_as_it_is_at_the_end_and_let_go_when_it_is_taken_away() {
+        let pin = Pin::new(18).unwrap();
+        let (left, removed) = (Noted::default(), Noted::default());
+        let mut lines = Lines::new(&Clock::start());
+        lines.insert(pin, removed.clone());
+        lines.remove(pin);
+        lines.insert(pin, left.clone());
+        drop(lines);
+        assert!(left.1.load(Ordering::SeqCst) && !removed.1.load(Ordering::SeqCst));
+        assert!(left.levels().is_empty());
     }
 
     #[test]

@@ -185,7 +185,7 @@ async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure
         device::open_board(&config.board, &clock)
     };
     if needs_board || board.name() != "missing" {
-        tracing::info!("board: {}", board.name());
+        tracing::info!("board: {}", board.describe());
     }
     if config.is_identity_wrong {
         tracing::error!(

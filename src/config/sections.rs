@@ -175,10 +175,14 @@ pub(super) fn state_every() -> Span {
 /// The hardware.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Board {
-    /// `auto`: the Pi's own pins, and an error where there is no Pi; `rppal`: the same without looking; `simulated`:
-    /// simulated hardware. Default: `auto`.
+    /// `auto`: the Pi's own pins, and an error where there is no Pi; `rppal`: the same, with the Pi's registers or not at all;
+    /// `chardev`: the lines of a GPIO chip of any Linux board; `simulated`: simulated hardware. Default: `auto`.
     #[serde(default)]
     pub kind: board::Kind,
+    /// With `chardev`, the chip by its name or its label: `gpiochip0`, `pinctrl-rp1`. Pin 17 is its line 17; lines past 27 cannot be named.
+    /// Default: the chip of a Pi's header, elsewhere the only one.
+    #[serde(default)]
+    pub chip: Option<String>,
     /// What a simulated board simulates.
     #[serde(default)]
     pub simulation: Simulation,

@@ -147,6 +147,16 @@ fn a_slip_in_the_board_does_not_choose_another() {
     assert!(read("[board]\nkind = 'simulatd'").0.is_board_wrong);
     assert!(read("[bord]\nkind = 'simulated'").0.is_board_wrong);
     assert!(!read("[board]\nkind = 'simulated'").0.is_board_wrong);
+    // Its default is another chip.
+    assert!(
+        read("[board]\nkind = 'chardev'\nchpi = 'gpiochip1'")
+            .0
+            .is_board_wrong
+    );
+    assert!(read("[board]\nkind = 'chardev'\nchip = 1").0.is_board_wrong);
+    let (config, problems) = read("[board]\nkind = 'chardev'\nchip = 'gpiochip1'");
+    assert!(problems.is_empty() && !config.is_board_wrong);
+    assert_eq!(config.board.chip.as_deref(), Some("gpiochip1"));
 }
 
 #[test]

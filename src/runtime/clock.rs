@@ -90,6 +90,20 @@ impl Clock {
         }
     }
 
+    /// The live time of an instant, as live time stands now; also of one before this clock was started.
+    pub fn wall_at(&self, instant: Instant) -> Timestamp {
+        let began =
+            Timestamp::from_nanos(self.offset.load(Ordering::Relaxed)).saturating_add(self.began);
+        match instant.checked_duration_since(self.start) {
+            Some(since) => began.saturating_add(since),
+            None => {
+                let before = self.start.saturating_duration_since(instant).as_nanos();
+                let before = i64::try_from(before).unwrap_or(i64::MAX);
+                Timestamp::from_nanos(began.as_nanos().saturating_sub(before))
+            }
+        }
+    }
+
     /// Compares live time with the wall clock and follows it forwards, never backwards.
     pub fn reanchor(&self) -> Reanchor {
         self.reanchor_to(system_time())
@@ -174,6 +188,29 @@ mod tests {
             wall: Timestamp::from_nanos(i64::MIN),
         }]);
         assert!(clock.now().wall.saturating_since(system) < second * 60);
+    }
+
+    #[test]
+    fn an_instant_has_the_live_time_of_its_moment() {
+        let second = Duration::from_secs(1);
+        let moment = Now {
+            mono: second * 500,
+            wall: system_time(),
+        };
+        let clock = Clock::resume([moment]);
+        let at_start = clock.wall_at(clock.start);
+        assert!(clock.now().wall >= at_start);
+        assert!(clock.now().wall.saturating_since(at_start) < second * 60);
+
+        let later = clock.wall_at(clock.start + second);
+        assert_eq!(later.saturating_since(at_start), second);
+        let earlier = clock.start.checked_sub(second).unwrap();
+        assert_eq!(at_start.saturating_since(clock.wall_at(earlier)), second);
+
+        // It follows the wall clock, as all live time does.
+        clock.reanchor_to(clock.now().wall.saturating_add(second * 3600));
+        let moved = clock.wall_at(clock.start).saturating_since(at_start);
+        assert!(moved > second * 3599, "{moved:?}");
     }
 
     #[test]

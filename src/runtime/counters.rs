@@ -11,7 +11,7 @@ pub struct Counters {
     pub raw_bytes: Counter,
     /// Readings and messages that a node could not handle.
     pub failures: Counter,
-    /// Edges that found the engine's inbox full.
+    /// Edges that found the engine's inbox full, or that the kernel dropped before they were read.
     pub edges_dropped: Counter,
     /// Messages that found a link queue full, or were in one at the stop.
     pub links_dropped: Counter,

@@ -334,7 +334,10 @@ impl Host {
         self.missed = missed;
         self.watchers.forget_gone(engine);
         self.retry_unmet();
-        if let Some(Err(error)) = self.board.as_mut().map(|board| board.recheck()) {
+        let Some(board) = &mut self.board else { return };
+        let rechecked = board.recheck();
+        self.counters.edges_dropped.add(board.lost_edges());
+        if let Err(error) = rechecked {
             self.log.board_error(self.clock.now(), None, &chain(&error));
         }
     }

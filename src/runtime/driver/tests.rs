@@ -34,6 +34,8 @@ pub(super) struct Script {
     pub(super) armed: AtomicU32,
     pub(super) closed: AtomicU32,
     pub(super) opened: AtomicU32,
+    /// Edges that a recheck finds lost.
+    lost: AtomicU32,
 }
 
 #[derive(Clone, Default)]
@@ -90,7 +92,17 @@ impl Board for Scripted {
             .panics
             .store(left.saturating_sub(1), Ordering::Relaxed);
         assert!(left == 0, "as the test wants it");
-        Ok(())
+        match self.0.lost.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            count => Err(BoardError::EdgesLost {
+                pins: "GPIO17".to_owned(),
+                count: u64::from(count),
+            }),
+        }
+    }
+
+    fn lost_edges(&mut self) -> u64 {
+        u64::from(self.0.lost.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -177,6 +189,19 @@ fn an_output_that_stays_failed_is_told_at_the_stop() {
         driver.counters().output_errors.get() >= 2
     });
     assert!(!driver.stop().outputs_are_safe);
+}
+
+#[test]
+fn edges_that_the_board_has_lost_are_counted_once() {
+    let board = Scripted::default();
+    board.0.lost.store(137, Ordering::Relaxed);
+    let driver = start(RELAY, &board);
+    wait_for("the next recheck", || {
+        driver.counters().edges_dropped.get() > 0
+    });
+    let counters = driver.counters().clone();
+    driver.stop();
+    assert_eq!(counters.edges_dropped.get(), 137);
 }
 
 #[test]
