@@ -3,7 +3,7 @@ pi start
 pi wait 'outbox: start'
 pi wait 'level: 0' # armed, and read once
 pi burst 17 200
-pi wait 'pieces: 200' 30
+pi wait 'pieces: 200'
 pi wait 'edges: 400'
 # What comes late would be counted too.
 sleep 2
