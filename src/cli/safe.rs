@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Failure, Outcome, settings};
-use crate::board::{self, Board, BoardError, Level, Pin};
+use crate::board::{Board, BoardError, Level, Pin};
 use crate::config::Config;
 use crate::control_socket::{self, AskError};
+use crate::device;
 use crate::flow::{Graph, Site, directory};
 use crate::nodes::Use;
 use crate::runtime::Clock;
@@ -61,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     if levels.is_empty() {
         writeln!(out, "no flow drives a pin")?;
     } else {
-        let mut board = board::open(config.board.kind, &config.board.simulation, &Clock::start())?;
+        let mut board = device::open_board(&config.board, &Clock::start());
         for (pin, level, result) in drive(board.as_mut(), levels) {
             match result {
                 Ok(()) => writeln!(out, "{pin} is {level}")?,
