@@ -5,8 +5,6 @@
 #   scenario.sh       runs on the Pi, as root; it does what `pi` can do (see guest/pi)
 #   tidegate.toml, flows/   and whatever else there is: copied to /work on the Pi
 #   rig.env           if it is there: what is not as usual; see below
-#   host.sh           if it is there: `host.sh prepare` runs here before the start, in the copy of the scenario that goes to the
-#                     Pi, `host.sh ARGS` there again for each `pi host ARGS`, and `host.sh end` at the end
 # BINARY is tidegate for aarch64; CACHE is what setup.sh has filled. Ends with 124 if it takes too long.
 set -euo pipefail
 
@@ -15,11 +13,14 @@ MODEL=3b        # or 4b, of which QEMU has pins and their interrupts only
 RUN_AS=pi       # in the groups gpio, i2c and spi; or visitor, who is in none of them; or root
 PINS=           # levels that are on pins before the start: "17=1 27=0"
 NETWORK=        # yes: the Pi reaches this machine as 10.0.2.2
+HOST=           # a script of host/ that runs here, in the copy of the scenario that goes to the Pi: with `prepare` before the
+                # start, with the arguments of each `pi host`, and with `end` at the end
 COMPATIBLE=     # what the device tree says instead of the Pi's own name: "raspberrypi,5-model-b brcm,bcm2712"
 NAME=           # and its model
 TEMPERATURE=21.5 # of the I2C sensor (TMP105 at 0x48, bus 1), in degrees C
 TIMEOUT=180     # for all of it, in seconds
 
+here=$(cd "$(dirname "$0")" && pwd)
 scenario=$(cd "$1" && pwd)
 binary=$2
 cache=$(cd "$3" && pwd)
@@ -44,10 +45,10 @@ run=$(mktemp -d "${TMPDIR:-/tmp}/tidegate-pi.XXXXXX")
 files=$run/files work=$run/files/work
 started=()
 
-# Calls the scenario's host.sh, if it has one, where the files of the Pi are.
+# Calls the scenario's script of host/, if it has one, where the files of the Pi are.
 on_host() {
-    [ -f "$scenario/host.sh" ] || return 0
-    (cd "$work" && RUN=$run bash "$scenario/host.sh" "$@" </dev/null 6>&- 7>&- 8<&-)
+    [ -n "$HOST" ] || return 0
+    (cd "$work" && RUN=$run bash "$here/host/$HOST" "$@" </dev/null 6>&- 7>&- 8<&-)
 }
 
 cleanup() {
@@ -67,9 +68,9 @@ prepare() {
     install -m 755 "$binary" "$files/opt/tidegate"
     cp -a "$scenario/." "$work/"
     mv "$work/scenario.sh" "$files/scenario.sh"
-    rm -f "$work"/{rig.env,host.sh}
+    rm -f "$work/rig.env"
     on_host prepare || {
-        echo "rig: host.sh cannot prepare the scenario" >&2
+        echo "rig: $HOST cannot prepare the scenario" >&2
         exit 1
     }
     {
@@ -113,7 +114,7 @@ set_temperature() {
 
 # Answers what the Pi asks for until it is switched off, and sets `code` to what the scenario ended with.
 serve() {
-    local line result
+    local line command rest result
     while IFS= read -r line <&8; do
         line=${line%$'\r'}
         case $line in
@@ -123,8 +124,9 @@ serve() {
             ;;
         *@PI\ host\ *)
             result=0
-            # shellcheck disable=SC2086 # a command and its arguments
-            on_host ${line##*@PI host } || result=$?
+            # A word, and the rest as one argument, which may be a pattern with spaces.
+            read -r command rest <<<"${line##*@PI host }"
+            on_host "$command" "$rest" || result=$?
             echo "answer $result" >&7
             ;;
         *@PI\ exit\ *) code=${line##*@PI exit } ;;

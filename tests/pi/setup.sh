@@ -2,7 +2,7 @@
 # Fetches and builds what an emulated Pi needs; quick when that has been done.
 #   tests/pi/setup.sh CACHE
 # CACHE gets, without any change to this machine's own packages: QEMU, Debian's arm64 kernel with the modules and device trees
-# of the Pi, a small file system, and `piwire`, the kernel module that plays the wires on the pins. That takes a minute or two
+# of the Pi, a small file system, and the bench: kernel modules that play the wires on the pins and the chips on a bus. That takes a minute or two
 # and about 420 MB the first time, and the package archive that this machine's apt uses. Compilers are installed as packages.
 # Ends with 69, and the reason in one line on stderr, where this machine cannot have them.
 set -euo pipefail
@@ -13,7 +13,7 @@ cache=$(cd "$1" && pwd)
 # To be raised when what is fetched changes.
 parts_version=1
 suite=bookworm
-modules="bcm2835_wdt i2c-bcm2835 i2c-dev spi-bcm2835 pwm-bcm2835 phy-generic dwc2 cdc_ether"
+modules="bcm2835_wdt i2c-bcm2835 i2c-dev spi-bcm2835 pwm-bcm2835 phy-generic dwc2 cdc_ether bmp280-i2c"
 unavailable=69
 
 cannot() {
@@ -122,18 +122,18 @@ fetch_parts() (
     echo "$version" >"$cache/kernel-version"
 )
 
-build_piwire() {
-    local version=$1 place=$cache/piwire headers
+build_bench() {
+    local version=$1 place=$cache/bench headers
     headers=$cache/headers/usr/src/linux-headers-$version
     rm -rf "$place"
-    cp -r "$here/piwire" "$place"
+    cp -r "$here/bench" "$place"
     sed -i "s#^include .*/usr/src/#include $cache/headers/usr/src/#" "$headers/Makefile"
     cached make -s -C "$headers" M="$place" CONFIG_DEBUG_INFO_BTF_MODULES= modules >"$place/build.log" 2>&1 || {
         cat "$place/build.log" >&2
-        echo "piwire.c does not build for Linux $version" >&2
+        echo "the modules of the bench do not build for Linux $version" >&2
         return 1
     }
-    aarch64-linux-gnu-strip -g "$place/piwire.ko"
+    aarch64-linux-gnu-strip -g "$place"/*.ko
 }
 
 # The wanted modules with what they depend on, uncompressed.
@@ -151,7 +151,7 @@ copy_modules() {
         esac
     done
     mkdir -p "$to/extra"
-    cp "$cache/piwire/piwire.ko" "$to/extra/"
+    cp "$cache"/bench/*.ko "$to/extra/"
     cp "$from"/modules.{builtin,builtin.modinfo,order} "$to/"
 }
 
@@ -210,10 +210,10 @@ if [ "$(cat "$cache/parts-version" 2>/dev/null)" != $parts_version ]; then
     rm -f "$cache/built-from"
     echo $parts_version >"$cache/parts-version"
 fi
-built_from=$(cat "$0" "$here"/guest/* "$here"/piwire/* | sha256sum)
+built_from=$(cat "$0" "$here"/guest/* "$here"/bench/* | sha256sum)
 if [ "$(cat "$cache/built-from" 2>/dev/null)" != "$built_from" ]; then
     version=$(cat "$cache/kernel-version")
-    build_piwire "$version"
+    build_bench "$version"
     build_root "$version"
     build_device_trees
     echo "$built_from" >"$cache/built-from"

@@ -7,7 +7,7 @@
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 tls=$RUN/tls
-root=$(cd "$(dirname "$0")/../../../.." && pwd)
+root=$(cd "$(dirname "$0")/../../.." && pwd)
 
 start() { # NAME COMMAND..: in the background, what it prints in NAME.log
     local name=$1
