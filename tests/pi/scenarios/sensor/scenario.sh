@@ -9,12 +9,12 @@ echo bmp280 0x76 >/sys/bus/i2c/devices/i2c-10/new_device
 
 pi start
 pi wait 'running 1 flows'
-pi host heard '/temperature .*"payload":25\.08'
-pi host heard '/pressure .*"payload":1006\.53'
+pi host heard 'press-7/temperature .*"payload":25\.08'
+pi host heard 'press-7/pressure .*"payload":1006\.53'
 
 # A cable that comes loose is said, and what comes later arrives.
 pi unplug 76
 pi wait 'still connected.*barometer/thermometer'
 pi chip 76 1 f7 65 5a c0 83 00 00
-pi host heard '/temperature .*"payload":30\.3'
+pi host heard 'press-7/temperature .*"payload":30\.3'
 pi stop
