@@ -37,7 +37,10 @@ install_cross_compiler() {
 # Runs one scenario in the background of the others.
 run_one() {
     local name=$1 start=$SECONDS code=0
-    tests/pi/rig.sh "tests/pi/scenarios/$name" "$cache/tidegate" "$cache" >"$logs/$name.log" 2>&1 || code=$?
+    tests/pi/rig.sh "tests/pi/scenarios/$name" "$cache/tidegate" "$cache" >"$logs/$name.log" 2>&1 &
+    echo $! >"$logs/$name.pid"
+    wait $! || code=$?
+    rm -f "$logs/$name.pid"
     if [ $code = 0 ]; then
         echo "PASS  $name, $((SECONDS - start)) s"
         return
@@ -69,6 +72,8 @@ aarch64-linux-gnu-strip -o "$cache/tidegate" "${CARGO_TARGET_DIR:-target}/$targe
 logs=$cache/logs
 rm -rf "$logs"
 mkdir -p "$logs"
+# A background job of a script does not hear Ctrl-C.
+trap 'cat "$logs"/*.pid 2>/dev/null | xargs -r kill; exit 130' INT TERM
 for name; do
     while [ "$(jobs -rp | wc -l)" -ge "${TIDEGATE_PI_JOBS:-2}" ]; do wait -n || true; done
     run_one "$name" &
