@@ -11,6 +11,7 @@ mod nodes;
 mod outbox;
 mod replay;
 mod run;
+mod safe;
 mod schema;
 mod sensors;
 mod tap;
@@ -40,6 +41,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the flows of this device until SIGTERM or Ctrl-C
     Run(run::Arguments),
+    /// Drive every output pin of the flows to its safe level, and end: for after a `run` that was killed
+    Safe(safe::Arguments),
     /// Check flow files and settings; report all problems
     Check(check::Arguments),
     /// Run the tests of flows (NAME.test.toml), in virtual time
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Safe(arguments) => safe::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),

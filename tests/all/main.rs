@@ -47,6 +47,7 @@ mod refusals;
 mod reload;
 mod replay;
 mod run;
+mod safe;
 mod state;
 mod support;
 mod systemd;
