@@ -109,6 +109,7 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Ds18b20>(),
             sensor::of::<known::Bme280>(),
             sensor::of::<known::Bmp280>(),
+            sensor::of::<known::Lm75>(),
             sensor::of::<known::Iio>(),
         ],
     },

@@ -6,7 +6,9 @@
 mod bme280;
 mod ds18b20;
 mod iio;
+mod lm75;
 
 pub use bme280::{Bme280, Bmp280};
 pub use ds18b20::Ds18b20;
 pub use iio::Iio;
+pub use lm75::Lm75;
