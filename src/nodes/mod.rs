@@ -114,6 +114,8 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Ads1015>(),
             sensor::of::<known::Mcp3008>(),
             sensor::of::<known::Mcp3208>(),
+            sensor::of::<known::Ina219>(),
+            sensor::of::<known::Ina226>(),
             sensor::of::<known::Iio>(),
         ],
     },

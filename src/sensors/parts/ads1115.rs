@@ -89,6 +89,7 @@ impl Part for Ads1115 {
 type = "ads1115"
 channel = 0
 range = 4.096
+rate = 16              # less noise
 every = "1s"
 
 [nodes.level]
@@ -137,6 +138,8 @@ impl Part for Ads1015 {
 [nodes.bridge]
 type = "ads1015"
 channel = "0-1"
+range = 4.096
+rate = 3300
 every = "100ms"
 
 [nodes.show]
