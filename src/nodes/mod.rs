@@ -116,6 +116,7 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Mcp3208>(),
             sensor::of::<known::Ina219>(),
             sensor::of::<known::Ina226>(),
+            sensor::of::<known::Adxl345>(),
             sensor::of::<known::Iio>(),
         ],
     },

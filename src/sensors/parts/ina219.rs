@@ -190,8 +190,8 @@ struct Model {
 const INA219: Model = Model {
     name: "an INA219",
     config_at_reset: 0x399f,
-    // 32 V, 320 mV, 16 samples each, triggered (tables 4 to 6).
-    once: 0b001_11_1100_1100_011,
+    // BRNG 1: 32 V; PG 11: 320 mV; BADC and SADC 1100: 16 samples; MODE 011: triggered (tables 4 to 6).
+    once: 0x3e63,
     // 2 x 8.51 ms (table 5), with the 10 % more that its electrical characteristics have as the longest.
     takes_ms: 19,
     shunt_step: 10e-6,
@@ -204,8 +204,8 @@ const INA219: Model = Model {
 const INA226: Model = Model {
     name: "an INA226",
     config_at_reset: 0x4127,
-    // 16 samples of 1.1 ms each, triggered (tables 6 to 9); the bit at the top reads as 1.
-    once: 0b0100_010_100_100_011,
+    // 0100 that it always has; AVG 010: 16 samples; VBUSCT and VSHCT 100: 1.1 ms; MODE 011: triggered (tables 6 to 9).
+    once: 0x4523,
     // 2 x 16 x 1.21 ms, the longest of its electrical characteristics.
     takes_ms: 39,
     shunt_step: 2.5e-6,

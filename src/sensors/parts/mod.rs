@@ -4,6 +4,7 @@
 //! the entry in `nodes::GROUPS`. Each part is tested with bytes of its data sheet, and against its twin.
 
 mod ads1115;
+mod adxl345;
 mod bme280;
 mod ds18b20;
 mod iio;
@@ -13,6 +14,7 @@ mod lm75;
 mod mcp3008;
 
 pub use ads1115::{Ads1015, Ads1115};
+pub use adxl345::Adxl345;
 pub use bme280::{Bme280, Bmp280};
 pub use ds18b20::Ds18b20;
 pub use iio::Iio;
