@@ -3,10 +3,21 @@
 //! To add one, write a file with a struct of its options that implements [`Part`](super::Part), and add two lines: the `mod` here, and
 //! the entry in `nodes::GROUPS`. Each part is tested with bytes of its data sheet, and against its twin.
 
+mod ads1115;
+mod adxl345;
 mod bme280;
 mod ds18b20;
 mod iio;
+mod ina219;
+mod inputs;
+mod lm75;
+mod mcp3008;
 
+pub use ads1115::{Ads1015, Ads1115};
+pub use adxl345::Adxl345;
 pub use bme280::{Bme280, Bmp280};
 pub use ds18b20::Ds18b20;
 pub use iio::Iio;
+pub use ina219::{Ina219, Ina226};
+pub use lm75::Lm75;
+pub use mcp3008::{Mcp3008, Mcp3208};
