@@ -33,6 +33,8 @@ pub(super) const MORE: &[(&str, &str)] = &[
         "uplink",
         "topic = 'a/{topic}'\nlive_first = true\nreplay_topic = 'b/{topic}'\nexpires = '1m'\npriority = 'low'",
     ),
+    ("scd4x", "pressure = 950\nself_calibration = false"),
+    ("rate", "zero_after = '1m'"),
     ("ewma", "target = 20\nstddev = 2"),
     ("calibrate", "linear = { gain = 1.02, offset = -0.3 }"),
     ("calibrate", "polynomial = [1.5, 2, 0.1]"),

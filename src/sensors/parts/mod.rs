@@ -6,7 +6,14 @@
 mod bme280;
 mod ds18b20;
 mod iio;
+mod scd4x;
+mod sensirion;
+mod sht3x;
+mod sht4x;
 
 pub use bme280::{Bme280, Bmp280};
 pub use ds18b20::Ds18b20;
 pub use iio::Iio;
+pub use scd4x::Scd4x;
+pub use sht3x::Sht3x;
+pub use sht4x::Sht4x;
