@@ -112,6 +112,7 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Sht4x>(),
             sensor::of::<known::Sht3x>(),
             sensor::of::<known::Scd4x>(),
+            sensor::of::<known::Bh1750>(),
             sensor::of::<known::Iio>(),
         ],
     },

@@ -50,6 +50,9 @@ pub enum Trouble {
     },
     #[error("{0}")]
     NotReady(String),
+    /// There is more than it can measure as it is set.
+    #[error("{0}")]
+    Saturated(String),
     #[error(
         "it failed {failures} times in a row, so its bus gets a rest; it is tried again in {again_in:.0?}"
     )]
@@ -72,6 +75,7 @@ impl Trouble {
             | Trouble::TimedOut { .. }
             | Trouble::WrongPart { .. }
             | Trouble::NotReady(_)
+            | Trouble::Saturated(_)
             | Trouble::Resting { .. } => false,
             Trouble::Kernel(error) => {
                 matches!(error, KernelError::Crc { .. } | KernelError::Zeros { .. })

@@ -3,6 +3,7 @@
 //! To add one, write a file with a struct of its options that implements [`Part`](super::Part), and add two lines: the `mod` here, and
 //! the entry in `nodes::GROUPS`. Each part is tested with bytes of its data sheet, and against its twin.
 
+mod bh1750;
 mod bme280;
 mod ds18b20;
 mod iio;
@@ -11,6 +12,7 @@ mod sensirion;
 mod sht3x;
 mod sht4x;
 
+pub use bh1750::Bh1750;
 pub use bme280::{Bme280, Bmp280};
 pub use ds18b20::Ds18b20;
 pub use iio::Iio;
