@@ -34,6 +34,7 @@ pub(super) const MORE: &[(&str, &str)] = &[
         "topic = 'a/{topic}'\nlive_first = true\nreplay_topic = 'b/{topic}'\nexpires = '1m'\npriority = 'low'",
     ),
     ("scd4x", "pressure = 950\nself_calibration = false"),
+    ("mpu6050", "max_g = 8\nmax_deg_s = 2000"),
     ("rate", "zero_after = '1m'"),
     ("ewma", "target = 20\nstddev = 2"),
     ("calibrate", "linear = { gain = 1.02, offset = -0.3 }"),

@@ -113,6 +113,7 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Sht3x>(),
             sensor::of::<known::Scd4x>(),
             sensor::of::<known::Bh1750>(),
+            sensor::of::<known::Mpu6050>(),
             sensor::of::<known::Iio>(),
         ],
     },
