@@ -114,6 +114,7 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Scd4x>(),
             sensor::of::<known::Bh1750>(),
             sensor::of::<known::Mpu6050>(),
+            sensor::of::<known::Vl53l0x>(),
             sensor::of::<known::Iio>(),
         ],
     },

@@ -12,7 +12,9 @@ mod scd4x;
 mod sensirion;
 mod sht3x;
 mod sht4x;
+mod vl53l0x;
 
+pub use self::vl53l0x::Vl53l0x;
 pub use bh1750::Bh1750;
 pub use bme280::{Bme280, Bmp280};
 pub use ds18b20::Ds18b20;
