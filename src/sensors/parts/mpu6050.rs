@@ -220,17 +220,12 @@ fn wait_until_ready(link: &mut I2cLink) -> Result<(), Trouble> {
 fn reading(data: &[u8; 14], max_g: u16, max_deg_s: u16) -> Result<Vec<f64>, Trouble> {
     let raw = |at: usize| i16::from_be_bytes([data[2 * at], data[2 * at + 1]]);
     let mut values = Vec::with_capacity(7);
-    for axis in 0..3 {
-        let share = share(raw(axis), ACCELERATIONS[axis], "max_g", max_g)?;
+    for (axis, name) in ACCELERATIONS.into_iter().enumerate() {
+        let share = share(raw(axis), name, "max_g", max_g)?;
         values.push(share * STANDARD_GRAVITY);
     }
-    for axis in 0..3 {
-        values.push(share(
-            raw(4 + axis),
-            ROTATIONS[axis],
-            "max_deg_s",
-            max_deg_s,
-        )?);
+    for (axis, name) in ROTATIONS.into_iter().enumerate() {
+        values.push(share(raw(4 + axis), name, "max_deg_s", max_deg_s)?);
     }
     // Registers 65 and 66.
     values.push(f64::from(raw(3)) / 340.0 + 36.53);
