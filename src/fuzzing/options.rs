@@ -28,11 +28,14 @@ pub(super) const MORE: &[(&str, &str)] = &[
         "size = '1m'\nby = 'topic'\nmost_keys = 2\nlateness = '10s'\nfuture = '1h'
          compute = ['sum', 'median', 'distinct', 'histogram(-1, 0, 1e300)', 'variance', 'range']",
     ),
-    ("limits", "high_high = 9\nhigh = 8"),
+    ("limits", "high_high = 9\nhigh = 8\nlow = 2\nlow_low = 1"),
     (
         "uplink",
         "topic = 'a/{topic}'\nlive_first = true\nreplay_topic = 'b/{topic}'\nexpires = '1m'\npriority = 'low'",
     ),
+    ("scd4x", "pressure = 950\nself_calibration = false"),
+    ("mpu6050", "max_g = 8\nmax_deg_s = 2000"),
+    ("rate", "of = 'pulses'\nzero_after = '1m'"),
     ("ewma", "target = 20\nstddev = 2"),
     ("calibrate", "linear = { gain = 1.02, offset = -0.3 }"),
     ("calibrate", "polynomial = [1.5, 2, 0.1]"),
@@ -100,9 +103,15 @@ pub(super) fn flow(node_type: &str, options: &str) -> String {
     } else {
         ""
     };
+    let is_sensor = node_types().any(|it| it.name == node_type && it.part.is_some());
+    let input = if is_sensor {
+        ""
+    } else {
+        "from = ['one', 'two']"
+    };
     format!(
         "[nodes.one]\ntype = 'inject'\nevery = '1s'\n[nodes.two]\ntype = 'inject'\nevery = '90s'\npayload = 1
-         [nodes.tested]\ntype = '{node_type}'\nfrom = ['one', 'two']\n{options}
+         [nodes.tested]\ntype = '{node_type}'\n{input}\n{options}
          {sink}"
     )
 }

@@ -59,7 +59,14 @@ impl Held {
             Some(chip) => chip,
             None => (self.open)()?,
         };
-        let values = chip.measure()?;
+        let values = match chip.measure() {
+            // It works; there is only more than it can measure.
+            Err(trouble @ Trouble::Saturated(_)) => {
+                self.chip = Some(chip);
+                return Err(trouble);
+            }
+            outcome => outcome?,
+        };
         assert_eq!(
             values.len(),
             self.quantities.len(),
@@ -99,6 +106,11 @@ impl Sensor for Held {
             Ok(value) => {
                 self.failures = 0;
                 Ok(value)
+            }
+            // It answered, and is to be heard as soon as it can measure again.
+            Err(trouble @ Trouble::Saturated(_)) => {
+                self.failures = 0;
+                Err(self.trouble(trouble))
             }
             Err(trouble) => {
                 self.failures += 1;
@@ -217,5 +229,20 @@ mod tests {
         // Three at its own pace, then after 1, 2, 4, 8, 16, 32 and 60 s.
         assert_eq!(asked, [0, 1, 2, 3, 5, 9, 17, 33, 65, 125]);
         assert_eq!(part.failures, 0);
+    }
+
+    #[test]
+    fn one_that_has_too_much_to_measure_is_neither_given_rest_nor_opened_anew() {
+        let mut answers: Answers = (0..9)
+            .map(|_| Err(Trouble::Saturated("too bright".into())))
+            .collect();
+        answers.push(Ok(vec![5.0]));
+        let (mut part, opened) = held(&[DEGC], answers);
+        for second in 0..9 {
+            let said = said(part.read(at(f64::from(second))));
+            assert!(said.contains("too bright"), "{said}");
+        }
+        assert_eq!(said(part.read(at(9.0))), "5");
+        assert_eq!(opened.load(Ordering::Relaxed), 1);
     }
 }

@@ -5,6 +5,7 @@
 
 mod ads1115;
 mod adxl345;
+mod bh1750;
 mod bme280;
 mod ds18b20;
 mod iio;
@@ -12,12 +13,24 @@ mod ina219;
 mod inputs;
 mod lm75;
 mod mcp3008;
+mod mpu6050;
+mod scd4x;
+mod sensirion;
+mod sht3x;
+mod sht4x;
+mod vl53l0x;
 
 pub use ads1115::{Ads1015, Ads1115};
 pub use adxl345::Adxl345;
+pub use bh1750::Bh1750;
 pub use bme280::{Bme280, Bmp280};
 pub use ds18b20::Ds18b20;
 pub use iio::Iio;
 pub use ina219::{Ina219, Ina226};
 pub use lm75::Lm75;
 pub use mcp3008::{Mcp3008, Mcp3208};
+pub use mpu6050::Mpu6050;
+pub use scd4x::Scd4x;
+pub use sht3x::Sht3x;
+pub use sht4x::Sht4x;
+pub use self::vl53l0x::Vl53l0x;
