@@ -1,5 +1,6 @@
 //! Why a part gives no reading.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,9 +43,9 @@ pub enum Trouble {
         "{value} {unit} cannot be: it measures {low} to {high} {unit}; look at wiring and supply"
     )]
     Impossible {
-        quantity: &'static str,
+        quantity: Cow<'static, str>,
         value: f64,
-        unit: &'static str,
+        unit: Cow<'static, str>,
         low: f64,
         high: f64,
     },
