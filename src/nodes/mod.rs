@@ -110,6 +110,10 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Bme280>(),
             sensor::of::<known::Bmp280>(),
             sensor::of::<known::Iio>(),
+            sensor::of::<known::Mhz19>(),
+            sensor::of::<known::Sds011>(),
+            sensor::of::<known::Pms5003>(),
+            sensor::of::<known::Gps>(),
         ],
     },
     Group {

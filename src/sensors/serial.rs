@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serialport::{Parity, StopBits};
 
 use super::part::{About, Chip, Part};
 use super::place::{Hardware, Pins, Place};
@@ -27,9 +28,22 @@ fn usual_port() -> String {
 }
 
 /// How a part wants to be talked to; 8 data bits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SerialMode {
     pub baud: u32,
+    pub parity: Parity,
+    pub stop_bits: StopBits,
+}
+
+impl SerialMode {
+    /// Without parity, one stop bit: as most parts want it.
+    pub const fn plain(baud: u32) -> SerialMode {
+        SerialMode {
+            baud,
+            parity: Parity::None,
+            stop_bits: StopBits::One,
+        }
+    }
 }
 
 /// The way to one part.
@@ -256,7 +270,11 @@ fn opening(path: PathBuf, error: io::Error) -> Trouble {
 
 impl SerialPort for Device {
     fn set(&mut self, mode: SerialMode) -> Result<(), Trouble> {
-        let set = self.inner.set_baud_rate(mode.baud);
+        let inner = &mut self.inner;
+        let set = inner
+            .set_baud_rate(mode.baud)
+            .and_then(|()| inner.set_parity(mode.parity))
+            .and_then(|()| inner.set_stop_bits(mode.stop_bits));
         set.map_err(|error| self.failed(error.into()))
     }
 

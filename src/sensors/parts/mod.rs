@@ -5,8 +5,16 @@
 
 mod bme280;
 mod ds18b20;
+mod gps;
 mod iio;
+mod mhz19;
+mod pms5003;
+mod sds011;
 
 pub use bme280::{Bme280, Bmp280};
 pub use ds18b20::Ds18b20;
+pub use gps::Gps;
 pub use iio::Iio;
+pub use mhz19::Mhz19;
+pub use pms5003::Pms5003;
+pub use sds011::Sds011;
