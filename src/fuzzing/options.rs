@@ -28,6 +28,12 @@ pub(super) const MORE: &[(&str, &str)] = &[
         "size = '1m'\nby = 'topic'\nmost_keys = 2\nlateness = '10s'\nfuture = '1h'
          compute = ['sum', 'median', 'distinct', 'histogram(-1, 0, 1e300)', 'variance', 'range']",
     ),
+    ("gps", "baud = 38400"),
+    (
+        "modbus",
+        "port = 'ttyUSB0'\nbaud = 9600\nparity = 'none'\nstop_bits = 1\nword_order = 'little'
+         registers = { a = { address = 1, type = 'f32' } }",
+    ),
     ("limits", "high_high = 9\nhigh = 8"),
     (
         "uplink",
@@ -73,6 +79,7 @@ pub(super) const MORE: &[(&str, &str)] = &[
     ("lag", "count = 3"),
     ("rate", "wraps_at = 65536\nper = '1m'"),
     ("rate", "resets = true"),
+    ("rate", "of = 'pulses'\nzero_after = '10s'"),
     ("counter", "reset = 'two'\nadd = 'payload'"),
     ("integrate", "per = '1s'\nreset = 'two'\nmethod = 'hold'"),
     ("smooth", "factor = 0.1"),
@@ -95,6 +102,12 @@ pub(super) const MORE: &[(&str, &str)] = &[
 pub(super) fn flow(node_type: &str, options: &str) -> String {
     let has_output =
         node_types().any(|it| it.name == node_type && (!it.ports.is_empty() || it.names_ports));
+    let has_input = node_types().any(|it| it.name == node_type && it.has_input);
+    let from = if has_input {
+        "from = ['one', 'two']"
+    } else {
+        ""
+    };
     let sink = if has_output {
         "[nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
     } else {
@@ -102,7 +115,7 @@ pub(super) fn flow(node_type: &str, options: &str) -> String {
     };
     format!(
         "[nodes.one]\ntype = 'inject'\nevery = '1s'\n[nodes.two]\ntype = 'inject'\nevery = '90s'\npayload = 1
-         [nodes.tested]\ntype = '{node_type}'\nfrom = ['one', 'two']\n{options}
+         [nodes.tested]\ntype = '{node_type}'\n{from}\n{options}
          {sink}"
     )
 }

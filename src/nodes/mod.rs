@@ -114,6 +114,7 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Sds011>(),
             sensor::of::<known::Pms5003>(),
             sensor::of::<known::Gps>(),
+            sensor::of::<known::Modbus>(),
         ],
     },
     Group {

@@ -51,6 +51,9 @@ pub enum Trouble {
     },
     #[error("{0}")]
     NotReady(String),
+    /// It is there, and does not do what it is asked.
+    #[error("{0}")]
+    Refused(String),
     #[error(
         "it failed {failures} times in a row, so its bus gets a rest; it is tried again in {again_in:.0?}"
     )]
@@ -73,6 +76,7 @@ impl Trouble {
             | Trouble::TimedOut { .. }
             | Trouble::WrongPart { .. }
             | Trouble::NotReady(_)
+            | Trouble::Refused(_)
             | Trouble::Resting { .. } => false,
             Trouble::Kernel(error) => {
                 matches!(error, KernelError::Crc { .. } | KernelError::Zeros { .. })

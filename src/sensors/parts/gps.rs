@@ -479,7 +479,7 @@ mod tests {
         ];
         check(&new.concat(), "no fix (0 satellites in use)");
         let reckoned = [
-            nmea("GPRMC,120001.00,V,5330.0,N,00842.0,E,1,,231126,,,E"),
+            nmea("GPRMC,120001.00,A,5330.0,N,00842.0,E,1,,231126,,,E"),
             nmea("GPGGA,120001.00,5330.0,N,00842.0,E,6,00,9.9,3.5,M,45.0,M,,"),
         ];
         check(&reckoned.concat(), "no fix");

@@ -8,6 +8,7 @@ mod ds18b20;
 mod gps;
 mod iio;
 mod mhz19;
+mod modbus;
 mod pms5003;
 mod sds011;
 
@@ -16,5 +17,6 @@ pub use ds18b20::Ds18b20;
 pub use gps::Gps;
 pub use iio::Iio;
 pub use mhz19::Mhz19;
+pub use modbus::Modbus;
 pub use pms5003::Pms5003;
 pub use sds011::Sds011;
