@@ -161,6 +161,16 @@ fn a_unit_on_a_serial_line_is_asked_and_answers() {
 }
 
 #[test]
+fn what_comes_late_on_a_line_is_not_the_next_answer() {
+    let with_another = [framed(b"\x03\x02\0\x07"), framed(b"\x03\x02\0\xee")].concat();
+    let (mut link, served) = serial(vec![with_another, framed(b"\x03\x02\0\x09")], SOON);
+    assert_eq!(said(link.read(REQUEST)), "[00, 07]");
+    assert_eq!(said(link.read(REQUEST)), "[00, 09]");
+    drop(link);
+    served.join().unwrap();
+}
+
+#[test]
 fn a_bad_line_is_told_from_a_silent_unit_and_from_another() {
     let check = |answer: &[u8], expected: &str| {
         let good = framed(b"\x03\x02\0\x09");
