@@ -160,7 +160,10 @@ fn with_choices(node_type: &NodeType, part: &About) -> String {
     let is_one = |node: &&mut toml::Value| node["type"].as_str() == Some(node_type.name);
     for (_, node) in nodes.iter_mut().filter(|(_, node)| is_one(&node)) {
         let node = node.as_table_mut().expect("a node is a table");
-        node.insert("quantity".into(), part.quantities[0].name.into());
+        node.insert(
+            "quantity".into(),
+            part.quantities[0].name.to_string().into(),
+        );
         node.insert("topic".into(), "a/b".into());
         if let Some(&address) = part.addresses.last() {
             node.insert("address".into(), i64::from(address).into());

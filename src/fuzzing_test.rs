@@ -223,14 +223,16 @@ fn no_bytes_upset_the_broker() {
 fn every_option_of_every_node_type_is_tried() {
     const TRIES: u64 = 60;
     let mut missing = Vec::new();
-    for (place, node_type) in node_types().enumerate() {
+    for node_type in node_types() {
+        // Not of its place in the list, which changes with each type that comes before it.
+        let of_name = u64::from(crc32fast::hash(node_type.name.as_bytes()));
         let mut tried = HashSet::new();
         for (number, base) in bases(node_type).iter().enumerate() {
             let found = crate::nodes::testing::problems(base);
             let is_wrong = found.iter().any(|problem| problem.contains(": error: "));
             assert!(!is_wrong, "{base}\n{found:?}");
             for seed in 0..TRIES {
-                let mut random = Random((place as u64 + 1) << 32 | (number as u64) << 16 | seed);
+                let mut random = Random(of_name << 32 | (number as u64) << 16 | seed);
                 let bytes: Vec<u8> = (0..80).map(|_| random.next() as u8).collect();
                 let text = changed(base, node_type, &mut Bytes(&bytes));
                 if checked(&text).is_none() {

@@ -1,6 +1,5 @@
 //! A board of real pins: inputs through the kernel, outputs as the kind of board takes them.
 
-
 use super::edges::Edges;
 use super::kernel::Chip;
 use super::pulses::{self, Lines};

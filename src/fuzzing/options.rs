@@ -29,6 +29,12 @@ pub(super) const MORE: &[(&str, &str)] = &[
          compute = ['sum', 'median', 'distinct', 'histogram(-1, 0, 1e300)', 'variance', 'range']",
     ),
     ("limits", "high_high = 9\nhigh = 8\nlow = 2\nlow_low = 1"),
+    ("gps", "baud = 38400"),
+    (
+        "modbus",
+        "port = 'ttyUSB0'\nbaud = 9600\nparity = 'none'\nstop_bits = 1\nword_order = 'little'
+         registers = { a = { address = 1, type = 'f32' } }",
+    ),
     (
         "uplink",
         "topic = 'a/{topic}'\nlive_first = true\nreplay_topic = 'b/{topic}'\nexpires = '1m'\npriority = 'low'",
@@ -76,6 +82,7 @@ pub(super) const MORE: &[(&str, &str)] = &[
     ("lag", "count = 3"),
     ("rate", "wraps_at = 65536\nper = '1m'"),
     ("rate", "resets = true"),
+    ("rate", "of = 'pulses'\nzero_after = '10s'"),
     ("counter", "reset = 'two'\nadd = 'payload'"),
     ("integrate", "per = '1s'\nreset = 'two'\nmethod = 'hold'"),
     ("smooth", "factor = 0.1"),
@@ -98,20 +105,20 @@ pub(super) const MORE: &[(&str, &str)] = &[
 pub(super) fn flow(node_type: &str, options: &str) -> String {
     let has_output =
         node_types().any(|it| it.name == node_type && (!it.ports.is_empty() || it.names_ports));
+    let has_input = node_types().any(|it| it.name == node_type && it.has_input);
+    let from = if has_input {
+        "from = ['one', 'two']"
+    } else {
+        ""
+    };
     let sink = if has_output {
         "[nodes.sink]\ntype = 'debug'\nfrom = 'tested'"
     } else {
         ""
     };
-    let is_sensor = node_types().any(|it| it.name == node_type && it.part.is_some());
-    let input = if is_sensor {
-        ""
-    } else {
-        "from = ['one', 'two']"
-    };
     format!(
         "[nodes.one]\ntype = 'inject'\nevery = '1s'\n[nodes.two]\ntype = 'inject'\nevery = '90s'\npayload = 1
-         [nodes.tested]\ntype = '{node_type}'\n{input}\n{options}
+         [nodes.tested]\ntype = '{node_type}'\n{from}\n{options}
          {sink}"
     )
 }

@@ -126,6 +126,11 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Mpu6050>(),
             sensor::of::<known::Vl53l0x>(),
             sensor::of::<known::Iio>(),
+            sensor::of::<known::Mhz19>(),
+            sensor::of::<known::Sds011>(),
+            sensor::of::<known::Pms5003>(),
+            sensor::of::<known::Gps>(),
+            sensor::of::<known::Modbus>(),
         ],
     },
     Group {

@@ -23,6 +23,8 @@ pub struct NodeType {
     pub example: &'static str,
     /// What is known of the part, if it is a sensor.
     pub part: Option<&'static About>,
+    /// What it is connected by, if it is.
+    pub by: &'static str,
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
     pub(super) read: ReadOptions,
 }
@@ -40,6 +42,7 @@ impl NodeType {
             names_ports: D::NAMES_PORTS,
             example: D::EXAMPLE,
             part: None,
+            by: "",
             schema: SchemaGenerator::root_schema_for::<D>,
             read: read::<D>,
         }

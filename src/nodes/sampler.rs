@@ -66,7 +66,7 @@ impl Sampler {
         quantities: &[Quantity],
         wanted: Option<&str>,
     ) -> Sampler {
-        let unit_of = |quantity: &Quantity| Value::from(quantity.unit);
+        let unit_of = |quantity: &Quantity| Value::from(&*quantity.unit);
         let one = match (wanted, quantities) {
             (_, [only]) => Some(only),
             (Some(wanted), _) => quantities.iter().find(|quantity| quantity.name == wanted),
@@ -74,14 +74,14 @@ impl Sampler {
         };
         let unit = match one {
             Some(quantity) => unit_of(quantity),
-            None => Value::object(quantities.iter().map(|it| (it.name, unit_of(it)))),
+            None => Value::object(quantities.iter().map(|it| (&*it.name, unit_of(it)))),
         };
         Sampler {
             topic,
             every: every.0,
             quantity: one
                 .filter(|_| quantities.len() > 1)
-                .map(|it| it.name.into()),
+                .map(|it| (&*it.name).into()),
             headers: Arc::new([("unit".into(), unit)].into_iter().collect()),
             remembered: Remembered::default(),
         }

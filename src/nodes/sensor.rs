@@ -47,6 +47,7 @@ pub(super) const fn of<P: Part>() -> NodeType {
         names_ports: false,
         example: P::EXAMPLE,
         part: Some(&P::ABOUT),
+        by: <P::Place as Place>::BY,
         schema: schema::<P>,
         read: read::<P>,
     }
@@ -147,7 +148,7 @@ impl<P: Part> SensorNode<P> {
         problems.extend(self.reading.every.and_then(too_fast));
         if let Some(wanted) = &self.reading.quantity {
             let quantities = self.part.quantities();
-            let names = quantities.iter().map(|quantity| quantity.name);
+            let names = quantities.iter().map(|quantity| &*quantity.name);
             if !names.clone().any(|name| name == wanted) {
                 let help = match nearest(wanted, names.clone()) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -164,14 +165,14 @@ impl<P: Part> SensorNode<P> {
 
     /// What is to be said of a pace that the part cannot keep.
     fn haste(&self) -> Option<String> {
-        let least = Duration::from_millis(P::ABOUT.takes_ms);
+        let least = Duration::from_millis(self.part.takes_ms());
         let is_hasty = self.every().0 < least;
         is_hasty.then(|| format!("a reading may take {least:?}, so it will be read less often"))
     }
 
     fn every(&self) -> Span {
         const USUAL: Duration = Duration::from_secs(1);
-        let least = Duration::from_millis(P::ABOUT.takes_ms);
+        let least = Duration::from_millis(self.part.takes_ms());
         self.reading.every.unwrap_or(Span(USUAL.max(least)))
     }
 }

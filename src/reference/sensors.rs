@@ -27,7 +27,7 @@ pub fn markdown() -> String {
     for (node_type, about) in parts() {
         let measures: Vec<String> = about.quantities.iter().map(named).collect();
         let (name, title) = (node_type.name, about.title);
-        let (measures, by) = (measures.join(", "), connected(about));
+        let (measures, by) = (measures.join(", "), connected(node_type.by, about));
         writeln!(page, "| [`{name}`](#{name}) {title} | {measures} | {by} |")
             .expect("text can be written to");
     }
@@ -48,16 +48,16 @@ fn named(quantity: &Quantity) -> String {
     }
 }
 
-fn connected(about: &About) -> String {
+fn connected(by: &str, about: &About) -> String {
     match about.addresses {
-        [] => about.by.to_owned(),
+        [] => by.to_owned(),
         addresses => {
             let addresses: Vec<String> = addresses.iter().map(|it| format!("{it:#04x}")).collect();
             match addresses.as_slice() {
                 [first, .., last] if addresses.len() > 4 => {
-                    format!("{} {first} to {last}", about.by)
+                    format!("{by} {first} to {last}")
                 }
-                _ => format!("{} {}", about.by, addresses.join(", ")),
+                _ => format!("{by} {}", addresses.join(", ")),
             }
         }
     }

@@ -40,7 +40,7 @@ impl Held {
         open: Open,
         scene: Option<Scene>,
     ) -> Held {
-        let fields = quantities.iter().map(|it| it.name.into()).collect();
+        let fields = quantities.iter().map(|it| (&*it.name).into()).collect();
         Held {
             name,
             quantities,

@@ -72,6 +72,7 @@ pub trait WordTwin: Send {
 impl Place for I2cPlace {
     type Link = I2cLink;
     type Twin = Box<dyn I2cTwin>;
+    const BY: &'static str = "I2C";
 
     fn problems(&self, about: &About) -> Vec<(&'static str, String)> {
         let Some(address) = self.address else {

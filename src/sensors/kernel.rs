@@ -32,6 +32,7 @@ impl Place for OneWire {
     /// The kernel's files.
     type Link = Hardware;
     type Twin = Box<dyn Chip>;
+    const BY: &'static str = "1-wire";
 
     fn bus(&self) -> String {
         "w1".to_owned()
@@ -62,6 +63,7 @@ impl Place for IioPlace {
     /// The kernel's files and the device's name.
     type Link = (Hardware, String);
     type Twin = Box<dyn Chip>;
+    const BY: &'static str = "the kernel";
 
     fn problems(&self, _: &About) -> Vec<(&'static str, String)> {
         if self.device.is_empty() || self.device.contains(['/', '\0']) {
@@ -100,6 +102,7 @@ impl Place for Inside {
     /// The kernel's files.
     type Link = Hardware;
     type Twin = Box<dyn Chip>;
+    const BY: &'static str = "nothing: it is inside";
 
     fn bus(&self) -> String {
         "inside".to_owned()

@@ -13,6 +13,7 @@
 mod held;
 mod i2c;
 mod kernel;
+mod modbus;
 mod part;
 pub mod parts;
 mod place;

@@ -1,5 +1,6 @@
 //! What a part is made of: what it measures, where it can be, how it is read, and its simulated twin.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -40,6 +41,11 @@ pub trait Part: Options {
         Self::ABOUT.quantities.to_vec()
     }
 
+    /// How long a reading takes at most with these options, in milliseconds.
+    fn takes_ms(&self) -> u64 {
+        Self::ABOUT.takes_ms
+    }
+
     /// Makes sure that it is there and prepares it.
     fn open(&self, link: <Self::Place as Place>::Link) -> Result<Box<dyn Chip>, Trouble>;
 
@@ -67,8 +73,6 @@ pub struct About {
     pub title: &'static str,
     /// What it measures, as of a part with its usual options.
     pub quantities: &'static [Quantity],
-    /// What it is connected by: `I2C`, `1-wire`, a serial port.
-    pub by: &'static str,
     /// The 7-bit addresses that it can have on I2C, the usual one first.
     pub addresses: &'static [u8],
     /// Each of its terminals and where it goes.
@@ -84,16 +88,19 @@ pub struct About {
 }
 
 /// Something that is measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Quantity {
-    /// The field of the reading.
-    pub name: &'static str,
-    pub unit: &'static str,
+    /// The field of the reading; of some parts the flow names it.
+    pub name: Cow<'static, str>,
+    pub unit: Cow<'static, str>,
     /// The least and the greatest value that the part can give; anything else is an error.
     pub range: (f64, f64),
     /// Decimals of the reading; more would be noise.
     pub decimals: u8,
 }
+
+/// From here on a double has no digits behind the point: 2^53.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Quantity {
     pub const fn new(
@@ -103,8 +110,8 @@ impl Quantity {
         decimals: u8,
     ) -> Quantity {
         Quantity {
-            name,
-            unit,
+            name: Cow::Borrowed(name),
+            unit: Cow::Borrowed(unit),
             range,
             decimals,
         }
@@ -113,18 +120,42 @@ impl Quantity {
     /// The value without noise, if it can be true.
     pub(super) fn plausible(&self, value: f64) -> Result<f64, Trouble> {
         let scale = 10_f64.powi(self.decimals.into());
-        let rounded = (value * scale).round() / scale;
+        let scaled = value * scale;
+        // A number this large has no such decimals, and to scale it would only change its last digits.
+        let rounded = if scaled.abs() < LARGEST_EXACT {
+            scaled.round() / scale
+        } else {
+            value
+        };
         let (low, high) = self.range;
         if (low..=high).contains(&rounded) {
             // Without a sign at zero.
             return Ok(rounded + 0.0);
         }
         Err(Trouble::Impossible {
-            quantity: self.name,
+            quantity: self.name.clone(),
             value,
-            unit: self.unit,
+            unit: self.unit.clone(),
             low,
             high,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_loses_its_noise_and_no_more() {
+        let check = |decimals: u8, value: f64, expected: f64| {
+            let all = (f64::MIN, f64::MAX);
+            let quantity = Quantity::new("energy", "kWh", all, decimals);
+            assert_eq!(quantity.plausible(value).unwrap(), expected, "{value}");
+        };
+        check(1, 2301.0 * 0.1, 230.1);
+        check(0, 4_294_967_295.0, 4_294_967_295.0);
+        check(9, 9_007_199_254_740_991.0, 9_007_199_254_740_991.0);
+        check(9, 1e300, 1e300);
     }
 }

@@ -33,6 +33,8 @@ pub trait Place: Options {
     type Link: Send;
     /// What is at the other end of a simulated link.
     type Twin: Send;
+    /// What its parts are connected by, in a word: `I2C`.
+    const BY: &'static str;
 
     /// What is wrong with the options for this part: the option, and what.
     fn problems(&self, _about: &About) -> Vec<(&'static str, String)> {

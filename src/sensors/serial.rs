@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serialport::{Parity, StopBits};
 
 use super::part::{About, Chip, Part};
 use super::place::{Hardware, Pins, Place};
@@ -26,13 +28,29 @@ fn usual_port() -> String {
 }
 
 /// How a part wants to be talked to; 8 data bits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SerialMode {
     pub baud: u32,
+    pub parity: Parity,
+    pub stop_bits: StopBits,
+}
+
+impl SerialMode {
+    /// Without parity, one stop bit: as most parts want it.
+    pub const fn plain(baud: u32) -> SerialMode {
+        SerialMode {
+            baud,
+            parity: Parity::None,
+            stop_bits: StopBits::One,
+        }
+    }
 }
 
 /// The way to one part.
-pub struct SerialLink(Box<dyn SerialPort>);
+pub struct SerialLink {
+    port: Box<dyn SerialPort>,
+    is_simulated: bool,
+}
 
 trait SerialPort: Send {
     fn set(&mut self, mode: SerialMode) -> Result<(), Trouble>;
@@ -53,6 +71,7 @@ pub trait SerialTwin: Send {
 impl Place for SerialPlace {
     type Link = SerialLink;
     type Twin = Box<dyn SerialTwin>;
+    const BY: &'static str = "serial port";
 
     fn problems(&self, _: &About) -> Vec<(&'static str, String)> {
         let name = self.port.strip_prefix("/dev/").unwrap_or(&self.port);
@@ -80,7 +99,7 @@ impl Place for SerialPlace {
 
     fn link(&self, _: &About, hardware: &Hardware) -> Result<SerialLink, Trouble> {
         let path = hardware.dev.join(self.name());
-        Device::open(path).map(|device| SerialLink(Box::new(device)))
+        SerialLink::at(path)
     }
 
     fn simulate<P: Part<Place = SerialPlace>>(
@@ -99,22 +118,40 @@ impl SerialPlace {
 }
 
 impl SerialLink {
+    /// To what is at a port of this computer.
+    pub(super) fn at(path: PathBuf) -> Result<SerialLink, Trouble> {
+        Ok(SerialLink {
+            port: Box::new(Device::open(path)?),
+            is_simulated: false,
+        })
+    }
+
     /// To a simulated part.
     pub(super) fn to(twin: Box<dyn SerialTwin>) -> SerialLink {
-        SerialLink(Box::new(Simulated(twin)))
+        SerialLink {
+            port: Box::new(Simulated(twin)),
+            is_simulated: true,
+        }
+    }
+
+    /// Waits as a part needs it; not at all for a simulated one.
+    pub fn wait(&self, span: Duration) {
+        if !self.is_simulated {
+            thread::sleep(span);
+        }
     }
 
     pub fn set(&mut self, mode: SerialMode) -> Result<(), Trouble> {
-        self.0.set(mode)
+        self.port.set(mode)
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        self.0.write(bytes)
+        self.port.write(bytes)
     }
 
     /// Forgets what has come and was not read.
     pub fn forget(&mut self) -> Result<(), Trouble> {
-        self.0.forget()
+        self.port.forget()
     }
 
     /// Exactly so many bytes.
@@ -129,7 +166,7 @@ impl SerialLink {
         let deadline = Instant::now() + within;
         let mut filled = 0;
         while filled < into.len() {
-            match self.0.read(&mut into[filled..], deadline)? {
+            match self.port.read(&mut into[filled..], deadline)? {
                 0 => return Err(Trouble::TimedOut { after: within }),
                 more => filled += more,
             }
@@ -149,7 +186,7 @@ impl SerialLink {
         let mut filled = 0;
         for _ in 0..MOST_SKIPPED {
             while filled < N {
-                match self.0.read(&mut frame[filled..], deadline)? {
+                match self.port.read(&mut frame[filled..], deadline)? {
                     0 => return Err(Trouble::TimedOut { after: within }),
                     more => filled += more,
                 }
@@ -172,7 +209,7 @@ impl SerialLink {
         let mut line = Vec::new();
         loop {
             let mut byte = [0];
-            if self.0.read(&mut byte, deadline)? == 0 {
+            if self.port.read(&mut byte, deadline)? == 0 {
                 return Err(Trouble::TimedOut { after: within });
             }
             match byte[0] {
@@ -234,7 +271,11 @@ fn opening(path: PathBuf, error: io::Error) -> Trouble {
 
 impl SerialPort for Device {
     fn set(&mut self, mode: SerialMode) -> Result<(), Trouble> {
-        let set = self.inner.set_baud_rate(mode.baud);
+        let inner = &mut self.inner;
+        let set = inner
+            .set_baud_rate(mode.baud)
+            .and_then(|()| inner.set_parity(mode.parity))
+            .and_then(|()| inner.set_stop_bits(mode.stop_bits));
         set.map_err(|error| self.failed(error.into()))
     }
 

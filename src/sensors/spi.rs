@@ -46,6 +46,7 @@ pub trait SpiTwin: Send {
 impl Place for SpiPlace {
     type Link = SpiLink;
     type Twin = Box<dyn SpiTwin>;
+    const BY: &'static str = "SPI";
 
     fn bus(&self) -> String {
         format!("spi-{}", self.bus)

@@ -1,5 +1,6 @@
 //! Why a part gives no reading.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,9 +43,9 @@ pub enum Trouble {
         "{value} {unit} cannot be: it measures {low} to {high} {unit}; look at wiring and supply"
     )]
     Impossible {
-        quantity: &'static str,
+        quantity: Cow<'static, str>,
         value: f64,
-        unit: &'static str,
+        unit: Cow<'static, str>,
         low: f64,
         high: f64,
     },
@@ -53,6 +54,9 @@ pub enum Trouble {
     /// There is more than it can measure as it is set.
     #[error("{0}")]
     Saturated(String),
+    /// It is there, and does not do what it is asked.
+    #[error("{0}")]
+    Refused(String),
     #[error(
         "it failed {failures} times in a row, so its bus gets a rest; it is tried again in {again_in:.0?}"
     )]
@@ -76,6 +80,7 @@ impl Trouble {
             | Trouble::WrongPart { .. }
             | Trouble::NotReady(_)
             | Trouble::Saturated(_)
+            | Trouble::Refused(_)
             | Trouble::Resting { .. } => false,
             Trouble::Kernel(error) => {
                 matches!(error, KernelError::Crc { .. } | KernelError::Zeros { .. })

@@ -362,7 +362,7 @@ impl Play {
                 _ => None,
             });
         let spec = spec.expect("it is a sensor");
-        let (mean, swing) = match (spec.part(), spec.quantities()[0].unit) {
+        let (mean, swing) = match (spec.part(), &*spec.quantities()[0].unit) {
             ("ds18b20", _) => (5.0, 5.0),
             (_, "%") => (70.0, 8.0),
             (_, "V") => (1.5, 0.7),
@@ -383,7 +383,7 @@ impl Play {
         let value = Value::Number((mean + share * swing).min(100.0));
         Ok(match spec.quantities() {
             [_] => value,
-            several => Value::object(several.iter().map(|it| (it.name, value.clone()))),
+            several => Value::object(several.iter().map(|it| (&*it.name, value.clone()))),
         })
     }
 

@@ -40,7 +40,6 @@ impl Part for Bme280 {
     const ABOUT: About = About {
         title: "Bosch BME280",
         quantities: &[TEMPERATURE, HUMIDITY, PRESSURE],
-        by: "I2C",
         addresses: &[0x76, 0x77],
         wiring: WIRING,
         setup: SETUP,
@@ -75,7 +74,6 @@ impl Part for Bmp280 {
     const ABOUT: About = About {
         title: "Bosch BMP280",
         quantities: &[TEMPERATURE, PRESSURE],
-        by: "I2C",
         addresses: &[0x76, 0x77],
         wiring: WIRING,
         setup: SETUP,

@@ -42,7 +42,6 @@ impl Part for Ds18b20 {
         title: "Maxim / Analog Devices DS18B20",
         // Data sheet, "Absolute Maximum Ratings" and "DC Electrical Characteristics".
         quantities: &[Quantity::new("temperature", "degC", (-55.0, 125.0), 4)],
-        by: "1-wire",
         addresses: &[],
         wiring: &[
             ("VDD (red)", "3.3 V, pin 1"),

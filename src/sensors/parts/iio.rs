@@ -76,7 +76,6 @@ impl Part for Iio {
     const ABOUT: About = About {
         title: "Whatever has a driver in the kernel",
         quantities: &[Quantity::new("value", "", (f64::MIN, f64::MAX), 9)],
-        by: "the kernel",
         addresses: &[],
         wiring: &[],
         setup: "An overlay in /boot/firmware/config.txt, such as `dtoverlay=i2c-sensor,bme280`, `dtoverlay=dht11,gpiopin=4` (a DHT22 \
