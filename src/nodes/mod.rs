@@ -109,7 +109,10 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Ds18b20>(),
             sensor::of::<known::Bme280>(),
             sensor::of::<known::Bmp280>(),
+            sensor::of::<known::Dht22>(),
             sensor::of::<known::Iio>(),
+            sensor::of::<known::Hwmon>(),
+            sensor::of::<known::System>(),
         ],
     },
     Group {

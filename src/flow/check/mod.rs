@@ -549,7 +549,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "there is no `mqtt out` yet; to the cloud messages go by `uplink`"
         }
         "mqtt in" => "there is no `mqtt in` yet",
-        "dht11" | "dht22" | "bme280" | "adxl345" | "ads1015" | "ads1115" => {
+        "dht11" => "a DHT11 is read by `dht22`, as a DHT22 is",
+        "adxl345" | "ads1015" | "ads1115" => {
             "sensors with a driver in the kernel are read by `iio`"
         }
         _ => return None,

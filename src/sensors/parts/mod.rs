@@ -4,9 +4,15 @@
 //! the entry in `nodes::GROUPS`. Each part is tested with bytes of its data sheet, and against its twin.
 
 mod bme280;
+mod dht22;
 mod ds18b20;
+mod hwmon;
 mod iio;
+mod system;
 
 pub use bme280::{Bme280, Bmp280};
+pub use dht22::Dht22;
 pub use ds18b20::Ds18b20;
+pub use hwmon::Hwmon;
 pub use iio::Iio;
+pub use system::System;
