@@ -29,6 +29,7 @@ pub(super) const MORE: &[(&str, &str)] = &[
          compute = ['sum', 'median', 'distinct', 'histogram(-1, 0, 1e300)', 'variance', 'range']",
     ),
     ("limits", "high_high = 9\nhigh = 8"),
+    ("rate", "zero_after = '1m'"),
     (
         "uplink",
         "topic = 'a/{topic}'\nlive_first = true\nreplay_topic = 'b/{topic}'\nexpires = '1m'\npriority = 'low'",

@@ -109,6 +109,8 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Ds18b20>(),
             sensor::of::<known::Bme280>(),
             sensor::of::<known::Bmp280>(),
+            sensor::of::<known::HcSr04>(),
+            sensor::of::<known::Hx711>(),
             sensor::of::<known::Dht22>(),
             sensor::of::<known::Iio>(),
             sensor::of::<known::Hwmon>(),

@@ -15,6 +15,7 @@ mod i2c;
 mod kernel;
 mod part;
 pub mod parts;
+mod pins;
 mod place;
 mod scene;
 mod serial;

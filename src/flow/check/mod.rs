@@ -499,9 +499,9 @@ impl<'a> Checker<'_, 'a> {
         let mut users: HashMap<u8, String> = HashMap::new();
         for (checked, written) in checked.iter().zip(&self.expanded.nodes) {
             let Some(spec) = &checked.spec else { continue };
-            for pin in spec.uses().iter().filter_map(Use::pin) {
+            for (option, pin) in spec.uses().iter().flat_map(Use::pins) {
                 if let Some(other) = users.get(&pin.number()) {
-                    let span = place_of(&written.options, "pin");
+                    let span = place_of(&written.options, option);
                     let help = "each pin belongs to one node; let one node use it and the others read from that node";
                     self.report.error(
                         span.unwrap_or_else(|| written.name.span()),
