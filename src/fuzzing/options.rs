@@ -29,7 +29,6 @@ pub(super) const MORE: &[(&str, &str)] = &[
          compute = ['sum', 'median', 'distinct', 'histogram(-1, 0, 1e300)', 'variance', 'range']",
     ),
     ("limits", "high_high = 9\nhigh = 8"),
-    ("rate", "zero_after = '1m'"),
     (
         "uplink",
         "topic = 'a/{topic}'\nlive_first = true\nreplay_topic = 'b/{topic}'\nexpires = '1m'\npriority = 'low'",
@@ -74,6 +73,7 @@ pub(super) const MORE: &[(&str, &str)] = &[
     ("lag", "count = 3"),
     ("rate", "wraps_at = 65536\nper = '1m'"),
     ("rate", "resets = true"),
+    ("rate", "zero_after = '1m'"),
     ("counter", "reset = 'two'\nadd = 'payload'"),
     ("integrate", "per = '1s'\nreset = 'two'\nmethod = 'hold'"),
     ("smooth", "factor = 0.1"),
