@@ -173,7 +173,6 @@ mod tests {
             wait: |span| pauses.borrow_mut().push(span),
         };
         let measured = dht.measure(sys.path(), "dht11");
-        drop(dht);
         let measured = measured.map_err(|error| crate::sensors::chain(&error));
         (measured, pauses.into_inner())
     }
