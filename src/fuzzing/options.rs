@@ -73,7 +73,7 @@ pub(super) const MORE: &[(&str, &str)] = &[
     ("lag", "count = 3"),
     ("rate", "wraps_at = 65536\nper = '1m'"),
     ("rate", "resets = true"),
-    ("rate", "zero_after = '1m'"),
+    ("rate", "of = 'pulses'\nzero_after = '1m'"),
     ("counter", "reset = 'two'\nadd = 'payload'"),
     ("integrate", "per = '1s'\nreset = 'two'\nmethod = 'hold'"),
     ("smooth", "factor = 0.1"),
