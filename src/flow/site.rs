@@ -278,7 +278,7 @@ impl Site {
     fn warn_of_buses(&self, graph: &Graph, report: &mut Report) {
         for other in &self.flows {
             for (pins, sensors) in [(graph, &**other), (&**other, graph)] {
-                for pin in pins.uses().filter_map(|(_, needed)| needed.pin()) {
+                for (_, pin) in pins.uses().flat_map(|(_, needed)| needed.pins()) {
                     // Those of the EEPROM have been told with the flow itself.
                     if pin.number() > 1
                         && let Some(problem) = bus_problem(pin, sensors)
@@ -298,13 +298,14 @@ impl Site {
             .flows
             .iter()
             .flat_map(|flow| {
-                flow.uses()
-                    .filter_map(|(_, needed)| Some((needed.pin()?, &**flow)))
+                let pins = flow.uses().flat_map(|(_, needed)| needed.pins());
+                pins.map(|(_, pin)| (pin, &**flow))
             })
             .collect();
         graph.uses().find_map(|(node, needed)| {
-            let pin = needed.pin()?;
-            let other = users.get(&pin)?.name().to_string();
+            let mut pins = needed.pins().into_iter().map(|(_, pin)| pin);
+            let (pin, other) = pins.find_map(|pin| Some((pin, users.get(&pin)?)))?;
+            let other = other.name().to_string();
             let span = graph.nodes()[usize::from(node.0)].span.clone();
             Some((span, pin, other))
         })

@@ -14,7 +14,7 @@ use crate::outbox::{Envelope, Lane};
 use crate::runtime::driver::subscribing::Subscription;
 use crate::runtime::node::Node;
 use crate::runtime::pulses::Counting;
-use crate::sensors::SensorSpec;
+use crate::sensors::{Pins, SensorSpec};
 
 /// The options of a node type and what follows from them. The struct's documentation is the node's; its fields are the
 /// options, and theirs is the options'.
@@ -163,12 +163,17 @@ pub enum Use {
 }
 
 impl Use {
-    pub fn pin(&self) -> Option<Pin> {
+    /// The pins that nobody else may use, and the option that names each.
+    pub fn pins(&self) -> Vec<(&'static str, Pin)> {
         match self {
             Use::Output { pin, .. } | Use::Input { pin, .. } | Use::Pulses { pin, .. } => {
-                Some(*pin)
+                vec![("pin", *pin)]
             }
-            Use::Sensor(_) | Use::Subscription(_) => None,
+            Use::Sensor(spec) => match spec.pins() {
+                Pins::Own(pins) => pins.to_vec(),
+                Pins::None | Pins::Taken(_) | Pins::MayBe(_) => Vec::new(),
+            },
+            Use::Subscription(_) => Vec::new(),
         }
     }
 }

@@ -131,6 +131,11 @@ pub const GROUPS: &[Group] = &[
             sensor::of::<known::Pms5003>(),
             sensor::of::<known::Gps>(),
             sensor::of::<known::Modbus>(),
+            sensor::of::<known::HcSr04>(),
+            sensor::of::<known::Hx711>(),
+            sensor::of::<known::Dht22>(),
+            sensor::of::<known::Hwmon>(),
+            sensor::of::<known::System>(),
         ],
     },
     Group {

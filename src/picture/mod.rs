@@ -14,7 +14,6 @@ pub mod svg;
 
 use std::collections::HashMap;
 
-use crate::board::Pin;
 use crate::flow::Graph;
 use crate::flow::graph::GraphNode;
 use crate::message::NodeId;
@@ -254,12 +253,13 @@ fn watches_all(node: &GraphNode) -> bool {
 
 fn subtitle(node: &GraphNode) -> String {
     let name = node.node_type.name;
-    let pin: Option<Pin> = node.uses.iter().find_map(Use::pin);
-    match (pin, node.spec.link()) {
-        (Some(pin), _) => format!("{name} · {pin}"),
-        (None, Some(Link::Out(link) | Link::In(link))) => format!("{name} · {link}"),
-        (None, None) if watches_all(node) => format!("{name} · whole flow"),
-        (None, None) => name.to_owned(),
+    let pins = node.uses.iter().flat_map(Use::pins);
+    let pins: Vec<String> = pins.map(|(_, pin)| pin.to_string()).collect();
+    match node.spec.link() {
+        _ if !pins.is_empty() => format!("{name} · {}", pins.join(", ")),
+        Some(Link::Out(link) | Link::In(link)) => format!("{name} · {link}"),
+        None if watches_all(node) => format!("{name} · whole flow"),
+        None => name.to_owned(),
     }
 }
 

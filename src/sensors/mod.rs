@@ -11,15 +11,16 @@
 //! part, and the *scene* is what it measures.
 
 mod held;
-mod i2c;
-mod kernel;
-mod modbus;
+pub mod i2c;
+pub mod kernel;
+pub mod modbus;
 mod part;
 pub mod parts;
+pub mod pins;
 mod place;
 mod scene;
-mod serial;
-mod spi;
+pub mod serial;
+pub mod spi;
 mod trouble;
 
 use std::fmt;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::part::{About, Chip, Options, Part};
 use super::scene::Scene;
 use super::trouble::Trouble;
+use crate::board::Pin;
 
 /// Where the kernel shows its devices; elsewhere in tests.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ pub trait Place: Options {
     ) -> Result<Box<dyn Chip>, Trouble>;
 }
 
-/// BCM numbers of pins that a sensor is read over.
+/// Pins that a sensor is read over; those of buses by their BCM numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pins {
     None,
@@ -71,4 +72,6 @@ pub enum Pins {
     Taken(&'static [u8]),
     /// It may be: the kernel knows over which bus.
     MayBe(&'static [u8]),
+    /// They are its own, shared with nobody: the option that names each, and the pin.
+    Own([(&'static str, Pin); 2]),
 }

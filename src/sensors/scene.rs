@@ -33,6 +33,8 @@ pub enum Physical {
     Particles,
     /// %, how much of something there is: load, use, signal.
     Share,
+    /// s since it began.
+    Uptime,
 }
 
 /// Where the values come from. The same questions get the same answers.

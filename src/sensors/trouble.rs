@@ -27,6 +27,10 @@ pub enum Trouble {
     NoAnswer,
     #[error("no answer within {after:?}: a line may be held low, or a wire be loose")]
     TimedOut { after: Duration },
+    #[error(
+        "{line} is in use by `{by}`: take it out of the flow or program that has it, or its overlay out of /boot/firmware/config.txt"
+    )]
+    InUse { line: String, by: String },
     #[error("{} cannot be used", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
@@ -76,6 +80,7 @@ impl Trouble {
             Trouble::NoBus { .. }
             | Trouble::Permission { .. }
             | Trouble::Claimed { .. }
+            | Trouble::InUse { .. }
             | Trouble::TimedOut { .. }
             | Trouble::WrongPart { .. }
             | Trouble::NotReady(_)

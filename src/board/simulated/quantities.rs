@@ -131,6 +131,7 @@ impl World for SimulatedWorld {
             Physical::Distance => 1.2 + 0.7 * wave(240.0) + 0.003 * noise,
             Physical::Weight => 42.0 + 8.0 * wave(900.0) + 0.01 * noise,
             Physical::Particles => (12.0 + 7.0 * wave(700.0) + 0.4 * noise).max(0.0),
+            Physical::Uptime => seconds,
             Physical::Share => (50.0 + 30.0 * wave(120.0) + noise).clamp(0.0, 100.0),
         }
     }

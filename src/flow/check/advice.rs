@@ -66,8 +66,8 @@ fn lanes(graph: &Graph, report: &mut Report) {
 /// Pins that a bus has which this flow's sensors are read over, or may be.
 fn pins_of_buses(graph: &Graph, report: &mut Report) {
     for (node, needed) in graph.uses() {
-        let Some(pin) = needed.pin() else { continue };
-        if let Some(problem) = bus_problem(pin, graph) {
+        let pins = needed.pins().into_iter();
+        for problem in pins.filter_map(|(_, pin)| bus_problem(pin, graph)) {
             let node = &graph.nodes()[usize::from(node.0)];
             let message = format!("node `{}` uses {problem}", node.name);
             let help =

@@ -499,9 +499,9 @@ impl<'a> Checker<'_, 'a> {
         let mut users: HashMap<u8, String> = HashMap::new();
         for (checked, written) in checked.iter().zip(&self.expanded.nodes) {
             let Some(spec) = &checked.spec else { continue };
-            for pin in spec.uses().iter().filter_map(Use::pin) {
+            for (option, pin) in spec.uses().iter().flat_map(Use::pins) {
                 if let Some(other) = users.get(&pin.number()) {
-                    let span = place_of(&written.options, "pin");
+                    let span = place_of(&written.options, option);
                     let help = "each pin belongs to one node; let one node use it and the others read from that node";
                     self.report.error(
                         span.unwrap_or_else(|| written.name.span()),
@@ -549,7 +549,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "there is no `mqtt out` yet; to the cloud messages go by `uplink`"
         }
         "mqtt in" => "there is no `mqtt in` yet",
-        "dht11" | "dht22" | "bme280" | "adxl345" | "ads1015" | "ads1115" => {
+        "dht11" => "a DHT11 is read by `dht22`, as a DHT22 is",
+        "adxl345" | "ads1015" | "ads1115" => {
             "sensors with a driver in the kernel are read by `iio`"
         }
         _ => return None,

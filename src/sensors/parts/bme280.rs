@@ -142,7 +142,7 @@ mod register {
 /// Resets the chip when it is written to `RESET`.
 const RESET_WORD: u8 = 0xb6;
 /// Each quantity once, then sleep again: `osrs_t` = 1, `osrs_p` = 1, `mode` = forced.
-const ONCE: u8 = 0b001_001_01;
+const ONCE: u8 = 0b0010_0101;
 /// Humidity once.
 const HUMIDITY_ONCE: u8 = 0b001;
 /// The bit of `STATUS` that is set while it measures, and the one while it copies its calibration.

@@ -6,13 +6,12 @@
 //!
 //! Must not: keep the folder's number between readings: it changes when drivers are loaded in another order.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::sensors::kernel::{IioPlace, KernelError, names_in, read_text};
+use crate::sensors::kernel::{IioPlace, KernelError, find_device, names_in, number_in};
 use crate::sensors::{About, Chip, Hardware, Part, Physical, Quantity, Scene, Trouble};
 
 /// Reads one channel of a sensor that the kernel drives (Industrial I/O): BME280, ADXL345, DHT22, ADS1115 and many more.
@@ -170,38 +169,7 @@ impl Channel {
                 path: self.devices.clone(),
             });
         }
-        let mut folders = Vec::new();
-        let mut present = Vec::new();
-        for folder in names_in(&self.devices) {
-            if !folder.starts_with("iio:device") {
-                continue;
-            }
-            let says = |file: &str| {
-                fs::read_to_string(self.devices.join(&folder).join(file))
-                    .map(|text| text.trim_end().to_owned())
-                    .ok()
-            };
-            let (name, label) = (says("name"), says("label"));
-            let known_as = [Some(&folder), name.as_ref(), label.as_ref()];
-            if known_as.contains(&Some(&self.device)) {
-                folders.push(folder);
-            } else {
-                present.push(name.unwrap_or(folder));
-            }
-        }
-        match folders.as_slice() {
-            [folder] => Ok(self.devices.join(folder)),
-            [] => Err(KernelError::NoIioDevice {
-                device: self.device.clone(),
-                path: self.devices.clone(),
-                present,
-            }),
-            _ => Err(KernelError::SameName {
-                device: self.device.clone(),
-                path: self.devices.clone(),
-                folders,
-            }),
-        }
+        find_device(&self.devices, "iio:device", &self.device)
     }
 
     /// The first of the channel's own file and the ones it may share with others of its type, if there is any: the
@@ -215,7 +183,7 @@ impl Channel {
         for name in [self.channel.as_str(), &without_digits, self.kind.name] {
             let path = folder.join(format!("in_{name}_{ending}"));
             if path.exists() {
-                return number(&path).map(Some);
+                return number_in(&path).map(Some);
             }
         }
         Ok(None)
@@ -225,17 +193,19 @@ impl Channel {
     fn kernel_value(&self, folder: &Path) -> Result<f64, KernelError> {
         let input = folder.join(format!("in_{}_input", self.channel));
         if input.exists() {
-            return number(&input);
+            return number_in(&input);
         }
         let raw = folder.join(format!("in_{}_raw", self.channel));
         if raw.exists() {
             // No file means: nothing to add, nothing to multiply by.
             let offset = self.shared(folder, "offset")?.unwrap_or(0.0);
             let scale = self.shared(folder, "scale")?.unwrap_or(1.0);
-            return Ok((number(&raw)? + offset) * scale);
+            return Ok((number_in(&raw)? + offset) * scale);
         }
         Err(KernelError::NoChannel {
-            channel: self.channel.clone(),
+            tried: ["input", "raw"]
+                .map(|ending| format!("in_{}_{ending}", self.channel))
+                .to_vec(),
             path: folder.to_owned(),
             present: channels(folder),
         })
@@ -246,18 +216,6 @@ impl Channel {
     fn value(&self) -> Result<f64, KernelError> {
         let folder = self.folder()?;
         Ok(self.kernel_value(&folder)? * self.kind.factor)
-    }
-}
-
-fn number(path: &Path) -> Result<f64, KernelError> {
-    let text = read_text(path)?;
-    match text.trim().parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok(number),
-        _ => Err(KernelError::Malformed {
-            path: path.to_owned(),
-            text,
-            expected: "a number",
-        }),
     }
 }
 
