@@ -81,6 +81,7 @@ pub(super) const MORE: &[(&str, &str)] = &[
     ("throttle", "every = '1s'\nmode = 'queue'\nmost = 2"),
     ("lag", "count = 3"),
     ("rate", "wraps_at = 65536\nper = '1m'"),
+    ("pwm out", "pin = 4\nfrequency = 50"),
     ("rate", "resets = true"),
     ("rate", "of = 'pulses'\nzero_after = '10s'"),
     ("counter", "reset = 'two'\nadd = 'payload'"),

@@ -139,10 +139,10 @@ mod tests {
                     quantity.name
                 );
             }
-            assert!(
-                !section(node_type, about).contains("  "),
-                "{name}: a double space"
-            );
+            // From a text that goes on in the next line.
+            for text in [about.title, about.setup, about.notes, about.data_sheet] {
+                assert!(!text.contains("  "), "{name}: a double space in {text}");
+            }
         }
     }
 }
