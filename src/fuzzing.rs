@@ -157,8 +157,8 @@ fn bases(node_type: &NodeType) -> Vec<String> {
 fn with_choices(node_type: &NodeType, part: &About) -> String {
     let mut flow: toml::Table = node_type.example.parse().expect("it is TOML");
     let nodes = flow["nodes"].as_table_mut().expect("it has nodes");
-    let is_one = |node: &&mut toml::Value| node["type"].as_str() == Some(node_type.name);
-    for (_, node) in nodes.iter_mut().filter(|(_, node)| is_one(&node)) {
+    let is_one = |node: &toml::Value| node["type"].as_str() == Some(node_type.name);
+    for (_, node) in nodes.iter_mut().filter(|(_, node)| is_one(node)) {
         let node = node.as_table_mut().expect("a node is a table");
         node.insert(
             "quantity".into(),
@@ -448,7 +448,7 @@ impl<'a> Bytes<'a> {
                 time,
                 pulses: Pulses {
                     count: u64::from(self.byte()) << (self.byte() % 56),
-                    last: (self.byte() % 2 == 0).then_some(time),
+                    last: self.byte().is_multiple_of(2).then_some(time),
                 },
             },
             0 => Input::Edge {

@@ -22,6 +22,7 @@ use self::watch::Watch;
 use super::error::Source;
 use super::{BoardError, Edge, EdgeSink, Level, Pin, Pull};
 use crate::runtime::clock::Clock;
+use crate::runtime::realtime::Realtime;
 
 /// What can arm inputs.
 pub(super) trait Inputs {
@@ -57,6 +58,8 @@ pub(super) struct Edges<I: Inputs> {
     troubles: Arc<Troubles>,
     /// Edges that were lost since somebody asked.
     lost: u64,
+    /// What the thread gets.
+    realtime: Realtime,
 }
 
 struct Armed {
@@ -102,7 +105,13 @@ impl<I: Inputs> Edges<I> {
             reader: None,
             troubles: Arc::default(),
             lost: 0,
+            realtime: Realtime::default(),
         }
+    }
+
+    /// For the thread, which is started when the first input is armed.
+    pub(super) fn set_realtime(&mut self, realtime: Realtime) {
+        self.realtime = realtime;
     }
 
     pub(super) fn lines(&self) -> &I {
@@ -144,7 +153,7 @@ impl<I: Inputs> Edges<I> {
         };
         self.find_dead_reader();
         if self.reader.is_none() {
-            self.reader = Some(Reader::start(&self.stamps, &self.troubles)?);
+            self.reader = Some(Reader::start(&self.stamps, &self.troubles, self.realtime)?);
         }
         if let Some(reader) = &mut self.reader {
             // One that ends at this very moment is found by the next recheck, with all its inputs.

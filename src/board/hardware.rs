@@ -5,6 +5,7 @@ use super::kernel::Chip;
 use super::pulses::{self, Lines};
 use super::{Board, BoardError, Drive, EdgeSink, Level, Pin, Pull};
 use crate::runtime::clock::Clock;
+use crate::runtime::realtime::Realtime;
 use crate::sensors::{self, Sensor, SensorSpec};
 
 /// How outputs are taken and driven.
@@ -45,6 +46,10 @@ impl<O: Outputs> Board for Hardware<O> {
     fn describe(&self) -> String {
         let (name, chip) = (self.name(), self.edges.lines().describe());
         format!("{name}, {}; edges from {chip}", self.model)
+    }
+
+    fn set_realtime(&mut self, realtime: Realtime) {
+        self.edges.set_realtime(realtime);
     }
 
     fn output(&mut self, pin: Pin, drive: Drive) -> Result<(), BoardError> {

@@ -36,6 +36,7 @@ use serde::Deserialize;
 
 use crate::message::Timestamp;
 use crate::runtime::clock::Clock;
+use crate::runtime::realtime::Realtime;
 pub use crate::sensors::Sensor;
 use crate::sensors::SensorSpec;
 
@@ -68,6 +69,9 @@ pub trait Board: Send {
     fn describe(&self) -> String {
         self.name().to_owned()
     }
+
+    /// What the threads get that take edges; to be called before an input is armed.
+    fn set_realtime(&mut self, _: Realtime) {}
 
     /// Drives an output. On first use the pin becomes an output that has this level from its first moment on, or is low
     /// before its first pulse. A level holds from the moment this returns, whatever pulses were there before.

@@ -88,20 +88,21 @@ fn lock() -> Result<(), String> {
     Err("this is not Linux".to_owned())
 }
 
+/// The policy and the real-time priority of a thread: fields 41 and 40 of /proc/thread-self/stat (proc(5)).
+#[cfg(test)]
+pub(crate) fn of_this_thread() -> (u32, u32) {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let after_name = stat.rsplit(')').next().unwrap();
+    let field = |number: usize| {
+        let text = after_name.split_whitespace().nth(number - 3).unwrap();
+        text.parse().unwrap()
+    };
+    (field(41), field(40))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The policy and the real-time priority of a thread: fields 41 and 40 of /proc/self/task/TID/stat (proc(5)).
-    fn of_this_thread() -> (u32, u32) {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        let after_name = stat.rsplit(')').next().unwrap();
-        let field = |number: usize| {
-            let text = after_name.split_whitespace().nth(number - 3).unwrap();
-            text.parse().unwrap()
-        };
-        (field(41), field(40))
-    }
 
     #[test]
     fn a_thread_gets_the_priority_or_the_error_names_the_permission() {

@@ -440,18 +440,18 @@ pub(super) mod script {
     }
 
     struct Script {
-        steps: std::vec::IntoIter<Step>,
+        steps: std::collections::VecDeque<Step>,
     }
 
     impl I2cTwin for Script {
         fn write(&mut self, bytes: &[u8]) {
-            match self.steps.next() {
+            match self.steps.pop_front() {
                 Some(Step::Takes(expected)) => assert_eq!(bytes, expected),
                 other => panic!("{bytes:02x?} was written, but {other:02x?} is next"),
             }
         }
         fn read(&mut self, into: &mut [u8]) {
-            match self.steps.next() {
+            match self.steps.pop_front() {
                 Some(Step::Gives(bytes)) => into.copy_from_slice(bytes),
                 other => panic!("a read, but {other:02x?} is next"),
             }
@@ -461,7 +461,7 @@ pub(super) mod script {
     impl Drop for Script {
         fn drop(&mut self) {
             if !std::thread::panicking() {
-                assert_eq!(self.steps.as_slice().len(), 0, "steps are left");
+                assert!(self.steps.is_empty(), "steps are left");
             }
         }
     }
@@ -470,7 +470,7 @@ pub(super) mod script {
         I2cLink::to(
             0x42,
             Box::new(Script {
-                steps: steps.to_vec().into_iter(),
+                steps: steps.iter().cloned().collect(),
             }),
         )
     }

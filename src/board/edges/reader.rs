@@ -16,6 +16,7 @@ use super::stamps::Stamps;
 use super::watch::Watch;
 use super::{Line, Seen, Source, Troubles};
 use crate::board::{BoardError, Edge, EdgeSink, Level, Pin};
+use crate::runtime::realtime::Realtime;
 
 /// How often levels are read again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -46,6 +47,7 @@ impl<L: Line> Reader<L> {
     pub(super) fn start(
         stamps: &Stamps,
         troubles: &Arc<Troubles>,
+        realtime: Realtime,
     ) -> Result<Reader<L>, BoardError> {
         const THREAD: &str = "edges";
         let failed = |source| BoardError::Thread {
@@ -67,7 +69,12 @@ impl<L: Line> Reader<L> {
         };
         let thread = thread::Builder::new()
             .name(THREAD.to_owned())
-            .spawn(move || reading.run())
+            .spawn(move || {
+                if let Err(error) = realtime.raise_this_thread() {
+                    tracing::warn!("{error}");
+                }
+                reading.run()
+            })
             .map_err(failed)?;
         Ok(Reader {
             commands,

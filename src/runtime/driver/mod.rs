@@ -179,6 +179,7 @@ impl Driver {
         let ways = [control.ways.clone(), data.ways.clone()];
         let links = [control.links.clone(), data.links.clone()];
 
+        board.set_realtime(realtime);
         let edges = [&ways[0], &ways[1]].map(|ways| ways.edges.clone());
         let wanted = wanted_inputs(&flows);
         let inputs = wiring::arm(

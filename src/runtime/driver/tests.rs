@@ -11,13 +11,16 @@ use crate::board::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::message::Value;
 use crate::nodes::testing::graph;
 use crate::runtime::clock::{Clock, Now};
-use crate::runtime::realtime::Realtime;
+use crate::runtime::realtime::{self, Realtime};
 use crate::sensors::{Sensor, SensorError, SensorSpec};
 
 /// What a board was told, and how it is to fail.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) driven: Mutex<Vec<Drive>>,
+    /// The policy and priority of the thread that did it last.
+    driven_with: Mutex<(u32, u32)>,
+    realtime: Mutex<Option<Realtime>>,
     /// So many outputs fail.
     pub(super) failures: AtomicU32,
     /// So many looks at the board panic.
@@ -63,6 +66,7 @@ impl Board for Scripted {
             panic!("as the test wants it");
         }
         self.0.driven.lock().unwrap().push(drive);
+        *self.0.driven_with.lock().unwrap() = realtime::of_this_thread();
         Ok(())
     }
 
@@ -137,7 +141,7 @@ fn start_all(flows: &[&str], board: &Scripted) -> Driver {
         outbox: LateOutbox::default(),
         states: States::default(),
         subscriptions: Box::new(NoSubscriptions),
-        realtime: Realtime::default(),
+        realtime: board.0.realtime.lock().unwrap().take().unwrap_or_default(),
     };
     let flows = flows.iter().map(|flow| graph(flow)).collect();
     Driver::start(flows, world).unwrap()
@@ -166,6 +170,28 @@ fn a_flow_learns_the_level_at_its_start_and_outputs_are_safe_at_its_stop() {
     });
     assert!(driver.stop().outputs_are_safe);
     assert_eq!(*board.0.driven.lock().unwrap(), [LOW, HIGH, LOW]);
+}
+
+/// What the kernel gives to another thread that asks for the same decides what is expected here: it may not be allowed.
+#[test]
+fn outputs_are_driven_with_the_priority_that_the_settings_ask_for() {
+    let wanted = Realtime {
+        priority: std::num::NonZeroU8::new(20),
+        lock_memory: false,
+    };
+    let expected = std::thread::spawn(move || {
+        let _ = wanted.raise_this_thread();
+        realtime::of_this_thread()
+    });
+    let expected = expected.join().unwrap();
+    let board = Scripted::default();
+    *board.0.realtime.lock().unwrap() = Some(wanted);
+    let driver = start(RELAY, &board);
+    wait_for("the relay follows the switch", || {
+        board.0.driven.lock().unwrap().len() == 2
+    });
+    assert_eq!(*board.0.driven_with.lock().unwrap(), expected);
+    driver.stop();
 }
 
 #[test]
