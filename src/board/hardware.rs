@@ -6,6 +6,7 @@ use super::pulses::{self, Lines};
 use super::{Board, BoardError, Drive, EdgeSink, Level, Pin, Pull};
 use crate::runtime::clock::Clock;
 use crate::runtime::realtime::Realtime;
+use crate::sensors::i2c::Wires;
 use crate::sensors::{self, Sensor, SensorSpec};
 
 /// How outputs are taken and driven.
@@ -17,6 +18,11 @@ pub(super) trait Outputs: Send {
 
     /// Makes a line an output that nobody else has, at this level from its first moment on.
     fn take(&mut self, chip: &Chip, pin: Pin, level: Level) -> Result<Self::Line, BoardError>;
+
+    /// How the lines of an I2C bus are taken from its controller; by default they are not.
+    fn wires(&self) -> fn(u8) -> Option<Box<dyn Wires>> {
+        |_| None
+    }
 }
 
 pub(super) struct Hardware<O: Outputs> {
@@ -72,7 +78,10 @@ impl<O: Outputs> Board for Hardware<O> {
     }
 
     fn sensor(&mut self, spec: &SensorSpec) -> Result<Box<dyn Sensor>, BoardError> {
-        Ok(spec.open(&sensors::Hardware::real()))
+        Ok(spec.open(&sensors::Hardware {
+            wires: self.taking.wires(),
+            ..sensors::Hardware::real()
+        }))
     }
 
     fn recheck(&mut self) -> Result<(), BoardError> {

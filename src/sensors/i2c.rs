@@ -1,5 +1,7 @@
 //! Parts on an I2C bus, through the kernel's /dev/i2c-N.
 
+mod recovery;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +17,8 @@ use super::part::{About, Chip, Part};
 use super::place::{Hardware, Pins, Place};
 use super::scene::Scene;
 use super::trouble::Trouble;
+
+pub use recovery::{Recovery, Wires};
 
 /// On I2C.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -237,6 +241,8 @@ impl DelayNs for Delay {
 /// The kernel's character device, with one part's address.
 struct Device {
     path: PathBuf,
+    bus: u8,
+    wires: fn(u8) -> Option<Box<dyn Wires>>,
     #[cfg(target_os = "linux")]
     inner: i2cdev::linux::LinuxI2CDevice,
 }
@@ -268,8 +274,30 @@ impl Device {
         })?;
         Ok(Device {
             path: path.to_owned(),
+            bus,
+            wires: hardware.wires,
             inner,
         })
+    }
+}
+
+impl Device {
+    /// After a time-out: frees the bus if a chip holds it, so that the next reading finds it free.
+    fn free(&self) -> Option<Recovery> {
+        let mut wires = (self.wires)(self.bus)?;
+        let recovery = recovery::recover(wires.as_mut());
+        match recovery {
+            Recovery::Freed { clocks } => tracing::warn!(
+                "I2C {}: a chip held the data line; it let go after {clocks} clocks",
+                self.bus
+            ),
+            Recovery::Stuck | Recovery::ClockStuck => tracing::warn!(
+                "I2C {}: a line is held low and cannot be freed: look for a short circuit, or switch the sensors' supply off and on",
+                self.bus
+            ),
+            Recovery::NotStuck => {}
+        }
+        Some(recovery)
     }
 }
 
@@ -287,7 +315,13 @@ impl I2cPort for Device {
             .collect();
         match self.inner.transfer(&mut messages) {
             Ok(_) => Ok(()),
-            Err(error) => Err(failed(&self.path, error.into())),
+            Err(error) => {
+                let trouble = failed(&self.path, error.into());
+                if matches!(trouble, Trouble::TimedOut { .. }) {
+                    self.free();
+                }
+                Err(trouble)
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::i2c::Wires;
 use super::part::{About, Chip, Options, Part};
 use super::scene::Scene;
 use super::trouble::Trouble;
@@ -16,6 +17,8 @@ pub struct Hardware {
     pub dev: PathBuf,
     /// /proc
     pub proc: PathBuf,
+    /// Takes the two lines of an I2C bus into our hands, if this board can.
+    pub wires: fn(bus: u8) -> Option<Box<dyn Wires>>,
 }
 
 impl Hardware {
@@ -24,6 +27,7 @@ impl Hardware {
             sys: "/sys".into(),
             dev: "/dev".into(),
             proc: "/proc".into(),
+            wires: |_| None,
         }
     }
 }
