@@ -16,8 +16,8 @@ pub struct Realtime {
 #[derive(Debug, thiserror::Error)]
 pub enum RealtimeError {
     #[error(
-        "no real-time priority {priority} for the thread `{thread}`: {reason}; give the service `LimitRTPRIO={priority}`, or take \
-         `realtime` out of [control]; it runs at normal priority"
+        "no real-time priority {priority} for the thread `{thread}`: {reason}; give the service `LimitRTPRIO={priority}` and `RestrictRealtime=no`, or \
+         take `realtime` out of [control]; it runs at normal priority"
     )]
     Priority {
         thread: String,
