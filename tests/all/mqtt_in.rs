@@ -194,6 +194,32 @@ fn a_message_that_is_too_large_fails_and_lets_others_pass() {
     device.says(&["broker `hall`", "16 MiB is the most", "press-7-flows-qos1"]);
 }
 
+/// The broker keeps the session, and the filter with it.
+#[test]
+#[ignore = "needs mosquitto: scripts/test.sh runs it"]
+fn a_filter_that_was_lost_without_a_connection_is_given_up_at_the_next_one() {
+    let (hall, behind) = (own_address(), own_address());
+    let plant = waiting_plant(hall);
+    let broker = open_broker(&plant, behind, &["-v"]);
+    let cable = Cable::lay(hall);
+    cable.lead_to(behind);
+    let mut device = plant.run();
+    until_subscribed(&broker);
+    cable.cut();
+    device.says(&["broker `hall`", "tried again by itself"]);
+    let flow = std::fs::read_to_string(plant.path("flows/hall.toml")).unwrap();
+    plant.flow("hall", &flow.replace("plant/+/log", "plant/+/new"));
+    device.says(&["flow `hall` was changed"]);
+    cable.lead_to(behind);
+    until("the old topic is given up", || {
+        let lines = broker.lines();
+        let is_given_up = lines
+            .iter()
+            .any(|line| line.contains("UNSUBSCRIBE from press-7-flows-qos1"));
+        is_given_up.then_some(())
+    });
+}
+
 #[test]
 #[ignore = "needs mosquitto: scripts/test.sh runs it"]
 fn messages_of_a_broker_go_up_also_after_it_was_away_and_after_a_change_of_the_flow() {
