@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::outbox::Pressure;
 use crate::runtime::clock::Clock;
-use crate::runtime::driver::subscribing::{Route, Subscription, Subscriptions};
+use crate::runtime::driver::subscribing::{Gate, Route, Subscription, Subscriptions};
 use crate::uplink::{Address, Files};
 use client::Client;
 
@@ -56,6 +56,7 @@ pub struct Brokers {
     settings: BTreeMap<String, Settings>,
     clock: Clock,
     pressure: Option<Pressure>,
+    gate: Gate,
     clients: BTreeMap<Connection, Client>,
 }
 
@@ -73,6 +74,7 @@ impl Brokers {
             settings,
             clock,
             pressure,
+            gate: Gate::default(),
             clients: BTreeMap::new(),
         }
     }
@@ -113,6 +115,14 @@ impl Subscriptions for Brokers {
             }
         }
     }
+
+    fn stop(&mut self) {
+        self.clients.clear();
+    }
+
+    fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
 }
 
 impl Brokers {
@@ -123,7 +133,8 @@ impl Brokers {
         if *can_wait {
             settings.client_id.push_str("-qos1");
         }
-        match Client::start(name, settings, routes, self.clock.clone(), pressure) {
+        let clock = self.clock.clone();
+        match Client::start(name, settings, routes, clock, pressure, self.gate.clone()) {
             Ok(client) => {
                 self.clients.insert(connection, client);
             }

@@ -205,7 +205,7 @@ async fn serve(config: &Config, mut files: FlowFiles) -> Result<Outcome, Failure
         tracing::warn!("{error}");
     }
     let directory = state.map(|state| Arc::new(Mutex::new(state)));
-    let pressure = Pressure::default();
+    let pressure = Pressure::until_open();
     let parts = Parts {
         id: config.device.id.to_string(),
         flows,

@@ -140,8 +140,7 @@ impl Node for Receiver {
 
 fn read(format: Format, payload: &Bytes) -> Result<Value, String> {
     if payload.len() > bounds::LONGEST_TEXT {
-        let bytes = payload.len();
-        return Err(format!("has {bytes} bytes, and 1 MiB is the most"));
+        return Err("is longer than 1 MiB, which is the most".to_owned());
     }
     let json = || serde_json::from_slice::<Value>(payload);
     let text = || match std::str::from_utf8(payload) {

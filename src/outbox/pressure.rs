@@ -15,6 +15,11 @@ impl Default for Pressure {
 }
 
 impl Pressure {
+    /// High until an outbox that is opened with it says otherwise.
+    pub fn until_open() -> Pressure {
+        Pressure(watch::Sender::new(true))
+    }
+
     pub(super) fn is_high(&self) -> bool {
         *self.0.borrow()
     }

@@ -510,11 +510,15 @@ fn pressure_rises_before_anything_is_dropped_and_falls_once_there_is_room() {
         when_full: WhenFull::Block,
         ..settings(&dir, SOON)
     };
-    let pressure = Pressure::default();
+    let pressure = Pressure::until_open();
+    assert!(pressure.is_high());
     let claim = Claim::take(settings.clone()).expect("it is free");
     let (outbox, _) = claim
         .open(Clock::start(), pressure.clone())
         .expect("the outbox opens");
+    until("the pressure to fall, as it is open", || {
+        !pressure.is_high()
+    });
     let mut appended = 0;
     let mut append_and_store = |number: u64| {
         append(&outbox, appended..appended + number, 1000);

@@ -178,8 +178,8 @@ impl Courier {
         self.session.outstanding()
     }
 
-    /// The oldest record that is on its way.
-    pub(crate) fn oldest(&self) -> Option<RecordId> {
+    /// The number of what has been on its way for the longest time.
+    pub(crate) fn oldest(&self) -> Option<u64> {
         self.session.oldest()
     }
 

@@ -121,8 +121,25 @@ impl<B: Backlog> Worker<B> {
         let mut tried = None;
         // Those that were in use before, until the new ones have connected.
         let mut before: Option<Loaded> = None;
+        // Those that go on while the files are still those refused, whose stamps they have.
+        let mut kept: Option<Loaded> = None;
+        let mut is_kept_refused = false;
+        // What connected last.
+        let mut good: Option<Loaded> = None;
         loop {
             let stamps = self.settings.files.stamps();
+            if tried.is_none() && !std::mem::take(&mut is_kept_refused) {
+                tried = kept.clone().filter(|kept| kept.stamps == stamps);
+            }
+            let is_kept = tried.is_some() && kept.is_some();
+            let known = [&good, &kept];
+            if tried.is_none() && known.into_iter().flatten().all(|it| it.stamps != stamps) {
+                // They have changed while there was no connection.
+                before = good.clone().map(|good| Loaded {
+                    stamps: stamps.clone(),
+                    ..good
+                });
+            }
             let mut up_at = None;
             let mut in_use = None;
             let ended = tokio::select! {
@@ -130,7 +147,11 @@ impl<B: Backlog> Worker<B> {
                     Ok(loaded) => {
                         up_at = Some(self.clock.now().mono);
                         before = None;
+                        if !is_kept {
+                            kept = None;
+                        }
                         self.say_up();
+                        good = Some(loaded.clone());
                         let stamps = in_use.insert(loaded).stamps.clone();
                         self.exchange(&mut stop, stamps).await
                     }
@@ -154,21 +175,25 @@ impl<B: Backlog> Worker<B> {
                     // What is refused is not tried again: only files that are newer still.
                     let stamps = loaded.stamps.clone();
                     before = in_use.map(|in_use| Loaded { stamps, ..in_use });
+                    kept = None;
                     tried = Some(*loaded);
                     continue;
                 }
                 Ended::Failed(failure) => failure,
             };
             self.reset();
-            if matches!(
+            let is_refused = matches!(
                 failure,
                 Failure::Refused(_) | Failure::Tls(_) | Failure::Closed
-            ) && let Some(loaded) = before.take()
-            {
+            );
+            // They may have expired meanwhile, or the files may be good now: both have their turn.
+            is_kept_refused = is_kept && is_refused && up_at.is_none();
+            if is_refused && let Some(loaded) = before.take() {
                 let reason = self.reason(&failure, false);
                 tracing::error!(
                     "the broker refuses the new certificate files of the uplink, which goes back to those before: {reason}"
                 );
+                kept = Some(loaded.clone());
                 tried = Some(loaded);
                 continue;
             }

@@ -221,7 +221,8 @@ async fn a_broker_that_owes_acknowledgements_does_not_hold_up_the_swap_for_ever(
 async fn where_the_broker_refuses_the_new_certificate_only_at_connect_the_old_one_goes_on() {
     // The connection from the start, the trial, the new one, and what follows.
     let refuses = Script { connack: 5, ..GOOD };
-    let it = Standing::with(&[GOOD, GOOD, refuses, GOOD]).await;
+    let cuts = Script { drop_at: 2, ..GOOD };
+    let it = Standing::with(&[GOOD, GOOD, refuses, cuts, GOOD]).await;
     it.put(&it.world.ca.issue(&["press-7"], (2020, 2090)));
     let both = async {
         while it.broker.seen.lock().unwrap().client_ids.len() < 3 {
@@ -233,8 +234,14 @@ async fn where_the_broker_refuses_the_new_certificate_only_at_connect_the_old_on
     soon(it.backlog.emptied()).await;
     assert_eq!(it.until(), "2100-01-01T00:00:00Z");
     assert_eq!(it.connects(), 2);
+    // Also over a connection that breaks, without the refused ones being tried again.
+    it.backlog.push(2, "plant", "2");
+    soon(it.backlog.emptied()).await;
+    assert_eq!(it.until(), "2100-01-01T00:00:00Z");
+    assert_eq!(it.connects(), 3);
+    assert_eq!(it.broker.seen.lock().unwrap().client_ids.len(), 4);
     // Only newer files are tried again.
     it.put(&it.world.ca.issue(&["press-7"], (2020, 2080)));
     it.in_use_until("2080-01-01").await;
-    assert_eq!(it.connects(), 3);
+    assert_eq!(it.connects(), 4);
 }

@@ -55,16 +55,20 @@ pub(super) struct Session {
     connected: bool,
     boundary: RecordId,
     cursors: [Option<RecordId>; Part::ALL.len()],
+    /// How many have been handed over, on all connections.
+    handed: u64,
     /// Handed over, not yet paired; in the order of the hand-over.
     unpaired: VecDeque<Handed>,
-    /// Paired, not yet acknowledged: packet id -> record, or none for what is no record.
-    in_flight: HashMap<u16, Option<Key>>,
+    /// Paired, not yet acknowledged, by packet id.
+    in_flight: HashMap<u16, Handed>,
     /// Sent, on whatever connection, and not acknowledged. For the count of what is sent again only, so at most four windows.
     sent: BTreeSet<RecordId>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Handed {
+    /// How many were handed over before it.
+    number: u64,
     /// None for what the uplink says of itself.
     key: Option<Key>,
     bytes: usize,
@@ -102,6 +106,7 @@ impl Session {
             window,
             connected: false,
             boundary: RecordId::default(),
+            handed: 0,
             cursors: Default::default(),
             unpaired: VecDeque::with_capacity(window),
             in_flight: HashMap::with_capacity(window),
@@ -140,12 +145,10 @@ impl Session {
         self.unpaired.len() + self.in_flight.len()
     }
 
-    /// The oldest record that is handed over and unacknowledged; with an id that no record has, if it is what the uplink said of itself.
-    pub(super) fn oldest(&self) -> Option<RecordId> {
-        let unpaired = self.unpaired.front().map(|handed| handed.key);
-        let paired = self.in_flight.values().copied();
-        let ids = paired.chain(unpaired).map(|key| key.map(|key| key.id));
-        ids.min().map(Option::unwrap_or_default)
+    /// What has been unacknowledged for the longest time: the number of its hand-over, which no other one has.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let handed = self.in_flight.values().chain(self.unpaired.front());
+        handed.map(|handed| handed.number).min()
     }
 
     /// The record after which the next ones of a part are wanted.
@@ -171,14 +174,20 @@ impl Session {
             id,
         };
         let key = Some(key);
-        self.unpaired.push_back(Handed { key, bytes });
+        self.push(key, bytes);
         self.pass_over(part, id);
     }
 
     /// The client has taken a packet of this size that is no record.
     pub(super) fn announce(&mut self, bytes: usize) {
         debug_assert!(self.room() > 0, "the window is full");
-        self.unpaired.push_back(Handed { key: None, bytes });
+        self.push(None, bytes);
+    }
+
+    fn push(&mut self, key: Option<Key>, bytes: usize) {
+        let number = self.handed;
+        self.handed += 1;
+        self.unpaired.push_back(Handed { number, key, bytes });
     }
 
     /// A record was looked at and is not sent, as it never can be.
@@ -194,8 +203,9 @@ impl Session {
         if self.in_flight.contains_key(&packet_id) {
             return Err(Mispaired(packet_id));
         }
-        let Handed { key, bytes } = self.unpaired.pop_front().ok_or(Mispaired(packet_id))?;
-        self.in_flight.insert(packet_id, key);
+        let handed = self.unpaired.pop_front().ok_or(Mispaired(packet_id))?;
+        self.in_flight.insert(packet_id, handed);
+        let Handed { key, bytes, .. } = handed;
         let again = key.is_some_and(|key| !self.sent.insert(key.id));
         if self.sent.len() > 4 * self.window {
             self.sent.pop_first();
@@ -205,7 +215,8 @@ impl Session {
 
     /// The broker has sent a PUBACK.
     pub(super) fn acknowledged(&mut self, packet_id: u16) -> Acknowledged {
-        match self.in_flight.remove(&packet_id) {
+        let handed = self.in_flight.remove(&packet_id);
+        match handed.map(|handed| handed.key) {
             Some(Some(key)) => {
                 self.sent.remove(&key.id);
                 Acknowledged::Record(key)

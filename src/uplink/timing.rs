@@ -6,7 +6,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::reason::Failure;
-use crate::outbox::RecordId;
 
 /// The times that are no settings.
 #[derive(Clone, Debug)]
@@ -109,13 +108,13 @@ impl Backoff {
 /// Notices that the oldest record in flight stays the same.
 #[derive(Debug, Default)]
 pub(super) struct Stalled {
-    oldest: Option<RecordId>,
+    oldest: Option<u64>,
     checks: u32,
 }
 
 impl Stalled {
     /// To be asked once in a keep-alive.
-    pub(super) fn for_too_long(&mut self, oldest: Option<RecordId>) -> bool {
+    pub(super) fn for_too_long(&mut self, oldest: Option<u64>) -> bool {
         if oldest.is_none() || oldest != self.oldest {
             *self = Stalled { oldest, checks: 0 };
             return false;
@@ -170,8 +169,7 @@ mod tests {
     fn only_an_oldest_record_that_stays_the_same_is_stalled() {
         let mut stalled = Stalled::default();
         let mut check = |seq: Option<u64>, expected| {
-            let oldest = seq.map(|seq| RecordId { epoch: 1, seq });
-            assert_eq!(stalled.for_too_long(oldest), expected, "{seq:?}");
+            assert_eq!(stalled.for_too_long(seq), expected, "{seq:?}");
         };
         for seq in [1, 1, 1, 1, 2, 2, 2, 2] {
             check(Some(seq), false);

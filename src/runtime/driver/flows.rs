@@ -106,7 +106,7 @@ impl Flows {
         let none = SensorThreads::new(layout.threads.clock());
         let threads = std::mem::replace(&mut layout.threads, none);
         layout.sensors.clear();
-        layout.subscriptions.set(Vec::new());
+        layout.subscriptions.stop();
         drop(layout);
         threads.stop();
     }

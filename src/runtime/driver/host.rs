@@ -31,6 +31,11 @@ use crate::uplink::wire;
 const SLICE: usize = 64;
 /// An engine thread shows a sign of life at least this often; the board is looked at again, failed outputs are tried again.
 const BEAT: Duration = Duration::from_secs(1);
+/// How long a stop handles what came before it: outputs wait for control.
+const DRAIN_CONTROL: Duration = Duration::from_millis(100);
+const DRAIN_DATA: Duration = Duration::from_secs(2);
+/// Turns of a stop at most, where links lead in a circle.
+const DRAIN_TURNS: usize = 256;
 /// What is kept for an outbox that is not there yet.
 const DRAFTS: usize = 10_000;
 /// An engine thread that fails again within this time may fail because of what its flows remember.
@@ -180,12 +185,42 @@ impl Host {
                 self.beat(&mut engine);
             }
         }
+        self.drain(&mut engine);
         // Outputs first: to say what is remembered takes its time.
         engine.make_safe(&mut effects);
         self.perform(&mut engine, &mut effects);
         for place in self.flows.keys() {
             if let Some(checkpoint) = engine.checkpoint(*place, self.clock.now()) {
                 self.rounds.put(checkpoint);
+            }
+        }
+    }
+
+    /// Handles what has come before the stop, and what follows from it: brokers may have been told that it was taken. Not for long: outputs go
+    /// safe after it.
+    fn drain(&mut self, engine: &mut Engine) {
+        let limit = match self.side {
+            Side::Control => DRAIN_CONTROL,
+            Side::Data => DRAIN_DATA,
+        };
+        let until = self.clock.now().mono.saturating_add(limit);
+        let mut readings = self.inbox.readings.len();
+        for _ in 0..DRAIN_TURNS {
+            let slice = readings.min(SLICE);
+            readings -= slice;
+            let turn: Vec<Event> = self.inbox.readings.try_iter().take(slice).collect();
+            let linked = self.inbox.linked.try_iter().take(SLICE);
+            self.backlog.extend(linked.map(Event::from));
+            if turn.is_empty() && self.backlog.is_empty() {
+                return;
+            }
+            for event in turn {
+                self.handle(event, engine);
+            }
+            self.settle_backlog(engine);
+            self.hand_over_drafts();
+            if self.clock.now().mono >= until {
+                return;
             }
         }
     }

@@ -54,7 +54,7 @@ pub use self::flows::{ChangeError, Flows, NewFlow, Prints};
 use self::host::{Host, Inbox, Rounds, Ways};
 use self::sensors::{Readers, SensorThreads};
 use self::states::StateQueue;
-use self::subscribing::Subscriptions;
+use self::subscribing::{Gate, Subscriptions};
 use self::taps::{Tappable, Taps, Watchers};
 use self::wiring::{Placed, Side, wanted_inputs, wanted_sensors};
 use crate::board::Board;
@@ -133,6 +133,7 @@ pub struct Driver {
     control: EngineThread,
     data: EngineThread,
     flows: Flows,
+    gate: Gate,
     counters: Arc<Counters>,
     taps: Taps,
 }
@@ -261,6 +262,7 @@ impl Driver {
         let control = start("control", Some(board), control)?;
         let data = start("data", None, data)?;
         let readings = ways.map(|ways| ways.readings);
+        let gate = subscriptions.gate();
         subscriptions.set(wiring::routes(&flows, &readings));
         let layout = Layout {
             subscriptions,
@@ -277,6 +279,7 @@ impl Driver {
             control,
             data,
             flows: Flows::new(layout),
+            gate,
             counters,
             taps,
         })
@@ -307,8 +310,11 @@ impl Driver {
             control,
             data,
             flows,
+            gate,
             ..
         } = self;
+        // The engines handle what has passed; no more is taken from a broker that could keep it.
+        gate.close();
         let mut stopped = Stopped {
             outputs_are_safe: true,
             drafts: Vec::new(),

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use super::subscribing::NoSubscriptions;
+use super::subscribing::{self, NoSubscriptions};
 use super::taps::{Seen, Tap, TapError};
 use super::{Driver, LateOutbox, States, World};
 use crate::board::{Board, BoardError, Drive, Edge, EdgeSink, Level, Pin, Pull};
 use crate::message::Value;
 use crate::nodes::testing::graph;
 use crate::runtime::clock::{Clock, Now};
+use crate::runtime::node::Input;
 use crate::runtime::realtime::{self, Realtime};
 use crate::sensors::{Sensor, SensorError, SensorSpec};
 
@@ -402,4 +403,44 @@ fn a_watcher_that_leaves_gives_its_place_back() {
     assert_eq!(watch().unwrap_err(), TapError::TooMany);
     drop(held);
     wait_for("the engine has noticed", || watch().is_ok());
+}
+
+/// Gives the routes away.
+#[derive(Clone, Default)]
+struct Routes(Arc<Mutex<Vec<subscribing::Route>>>);
+
+impl subscribing::Subscriptions for Routes {
+    fn set(&mut self, routes: Vec<subscribing::Route>) {
+        *self.0.lock().unwrap() = routes;
+    }
+}
+
+/// The broker may have been told that they were taken.
+#[test]
+fn what_a_broker_brought_before_a_stop_is_handled() {
+    const NUMBER: usize = 200;
+    let routes = Routes::default();
+    let world = World {
+        device: "d".into(),
+        clock: Clock::start(),
+        board: Box::new(Scripted::default()),
+        outbox: LateOutbox::default(),
+        states: States::default(),
+        subscriptions: Box::new(routes.clone()),
+        realtime: Realtime::default(),
+    };
+    let flow = "[nodes.hall]\ntype = 'mqtt in'\nbroker = 'hall'\ntopic = 'a'\nqos = 1\n[nodes.up]\ntype = 'uplink'\nfrom = 'hall'\ntopic = 'a'";
+    let driver = Driver::start(vec![graph(flow)], world).unwrap();
+    let route = routes.0.lock().unwrap()[0].clone();
+    // They take longer to be read than to be brought.
+    let payload = format!("[{}0]", "0,".repeat(2_000));
+    for _ in 0..NUMBER {
+        let message = Input::Message {
+            time: Clock::start().now().wall,
+            topic: "a".into(),
+            payload: payload.clone().into(),
+        };
+        assert!(route.hand_over(message));
+    }
+    assert_eq!(driver.stop().drafts.len(), NUMBER);
 }
