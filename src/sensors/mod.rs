@@ -21,6 +21,7 @@ mod place;
 mod scene;
 pub mod serial;
 pub mod spi;
+pub mod survey;
 mod trouble;
 
 use std::fmt;
