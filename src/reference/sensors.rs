@@ -177,7 +177,8 @@ pub fn markdown() -> String {
     let mut page = String::from(
         "# Sensors\n\n\
          <!-- Made from the definitions in src/sensors/parts by `tidegate sensors --markdown`; a test compares it. Do not edit. -->\n\n\
-         Each part is a node type; its options are in [nodes.md](nodes.md). `tidegate sensors` shows what is attached. On the simulated\n\
+         Each part is a node type; its options are in [nodes.md](nodes.md). `tidegate sensors` lists the\n\
+         buses, ports and 1-wire sensors of this computer, not yet what is on I2C. On the simulated\n\
          board (`kind = \"simulated\"` under `[board]`) each has a twin, so that a flow runs on a laptop as on a Pi. A reading is a number, or an\n\
          object where more than one quantity is measured; `quantity = \"NAME\"` gives one of them as a number. The message's header `unit` has\n\
          the unit. A value outside of the range is no reading but an error.\n\n\

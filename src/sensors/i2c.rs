@@ -26,7 +26,7 @@ pub struct I2cPlace {
     /// The bus: 1 for /dev/i2c-1, on pins 3 (SDA) and 5 (SCL) of the header. Default: 1.
     #[serde(default = "usual_bus")]
     bus: u8,
-    /// The 7-bit address, such as `0x76`; `tidegate sensors` shows which answer. Default: the part's usual one.
+    /// The 7-bit address, such as `0x76`; `i2cdetect -y 1` of i2c-tools shows which answer. Default: the part's usual one.
     address: Option<u8>,
 }
 

@@ -2,8 +2,7 @@
 //!
 //! Must not: open a device, or write to one: looking changes nothing.
 
-use std::fs;
-
+use super::kernel::names_in;
 use super::place::Hardware;
 
 /// Something that is attached.
@@ -18,21 +17,21 @@ pub struct Finding {
 /// All that the files show, in the order of the names.
 pub fn survey(hardware: &Hardware) -> Vec<Finding> {
     let mut found = Vec::new();
-    for id in names(hardware, "bus/w1/devices") {
-        if id.starts_with("28-") {
-            let toml = format!("[nodes.probe]\ntype = \"ds18b20\"\ndevice = \"{id}\"");
-            found.push(Finding {
-                name: format!("1-wire {id}"),
-                toml: Some(toml),
-            });
-        }
+    let ids = names_in(&hardware.sys.join("bus/w1/devices"));
+    let ids = ids.iter().filter(|id| id.starts_with("28-"));
+    for (number, id) in (1..).zip(ids) {
+        let toml = format!("[nodes.probe-{number}]\ntype = \"ds18b20\"\ndevice = \"{id}\"");
+        found.push(Finding {
+            name: format!("1-wire {id}"),
+            toml: Some(toml),
+        });
     }
     let dev = |name: &String| {
         ["i2c-", "spidev", "ttyUSB", "ttyACM", "serial", "gpiochip"]
             .iter()
             .any(|prefix| name.strip_prefix(prefix).is_some_and(starts_with_digit))
     };
-    found.extend(list(&hardware.dev).into_iter().filter(dev).map(|name| {
+    found.extend(names_in(&hardware.dev).into_iter().filter(dev).map(|name| {
         let name = hardware.dev.join(name).display().to_string();
         Finding { name, toml: None }
     }));
@@ -43,21 +42,10 @@ fn starts_with_digit(rest: &str) -> bool {
     rest.starts_with(|first: char| first.is_ascii_digit())
 }
 
-fn names(hardware: &Hardware, folder: &str) -> Vec<String> {
-    list(&hardware.sys.join(folder))
-}
-
-fn list(folder: &std::path::Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -76,7 +64,7 @@ mod tests {
         let hardware = Hardware {
             sys: root.path().join("sys"),
             dev: root.path().join("dev"),
-            proc: root.path().join("proc"),
+            ..Hardware::real()
         };
         let found = survey(&hardware);
         let names: Vec<&str> = found.iter().map(|it| it.name.as_str()).collect();

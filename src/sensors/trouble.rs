@@ -22,7 +22,7 @@ pub enum Trouble {
     )]
     Claimed { driver: String },
     #[error(
-        "nothing answers there: look at supply, ground, wiring and address; `tidegate sensors` lists what answers"
+        "nothing answers there: look at supply, ground, wiring and address; `i2cdetect -y BUS` of i2c-tools lists what answers"
     )]
     NoAnswer,
     #[error("no answer within {after:?}: a line may be held low, or a wire be loose")]
