@@ -129,7 +129,7 @@ fn waiting_plant(hall: SocketAddr) -> Plant {
 #[test]
 #[ignore = "needs mosquitto: scripts/test.sh runs it"]
 fn messages_wait_at_their_broker_while_tidegate_is_stopped() {
-    const BURST: u64 = 3_000;
+    const BURST: u64 = 600;
     const STOPPED: u64 = 200;
     let hall = own_address();
     let plant = waiting_plant(hall);
