@@ -1,6 +1,6 @@
 //! The adapter to real or simulated hardware.
 //!
-//! [`Board`] is what the rest of Tidegate knows of it; [`open`] chooses one at run time. Levels are driven and edges handed
+//! [`Board`] is what the rest of Tidegate knows of it; [`open()`] chooses one at run time. Levels are driven and edges handed
 //! over as they are: what they mean is the flows' business.
 //!
 //! Must not: know flows or messages; read a clock other than the [`Clock`] it is given, and that only to stamp edges and to
